@@ -1,0 +1,315 @@
+"""An outcome: what the evaluator found for one trial, as the TOML document in its git note.
+
+The first line is a comment for people reading `git log`. The head (the scalars up to the first table) is what lineage
+needs of every trial; it is printed in one fixed order, so that `Summary.parse` reads it with one regular expression:
+a TOML parser costs 100 µs a note, this costs 4, and a study may hold 100,000. What the expression does not match goes
+through the TOML parser; what that refuses is a FormatError, never a guess. Numbers must be finite.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import tomli
+import tomli_w
+
+from gitresearch.errors import FormatError
+from gitresearch.text import one_line, printable
+
+SCHEMA = 1
+MAX_NOTE_BYTES = 64 * 1024
+
+# What each status means stands in docs/architecture.md; the order is the order of display.
+STATUSES = (
+    "baseline",
+    "keep",
+    "discard",
+    "disqualified",
+    "crash",
+    "preflight_crash",
+    "size_blocked",
+    "train_budget_overrun",
+    "eval_budget_overrun",
+    "resource_limit",
+    "invalid",
+    "harness_abort",
+)
+MEASURED = frozenset({"baseline", "keep", "discard", "disqualified"})  # these carry a score
+FAILED = frozenset(STATUSES) - MEASURED
+PURPOSES = ("baseline", "screen", "head", "confirm")
+TRUST = ("self-reported", "timed", "scored", "reproduced")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One execution of a trial with one seed. Seconds are CPU or wall as the study's clock says; sizes are bytes."""
+
+    seed: int
+    purpose: str
+    status: str
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    train_seconds: float = 0.0
+    eval_seconds: float = 0.0
+    wall_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    artefact_bytes: int = 0
+    started: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a trial has no score: the phase it ended in, a label to group by, the log lines that show it."""
+
+    phase: str
+    label: str
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """An outcome's head: what lineage needs of every trial.
+
+    `score` is the mean of the study's metric over `n` runs and `sd` their standard deviation (0 for one run); a keep
+    that has fresh runs is scored on those alone. `seconds` is wall time spent on all runs. `at` is UTC, ISO 8601.
+    """
+
+    status: str
+    metric: str
+    score: float | None
+    sd: float
+    n: int
+    confirmed: bool
+    seconds: float
+    at: str
+    label: str
+    reason: str
+
+    @classmethod
+    def parse(cls, note: bytes) -> "Summary":
+        """The head of a note. FormatError where it is not one of ours."""
+        match = _HEAD.match(note)
+        if match is None:
+            return Outcome.parse(note).summary
+        status, metric, score, sd, n, confirmed, seconds, at, label, reason = match.groups()
+        try:
+            value = float(score) if score else None
+            summary = cls(
+                status.decode(), metric.decode(), value, float(sd), int(n), confirmed == b"true",
+                float(seconds), at.decode(), label.decode(), reason.decode(),
+            )  # fmt: skip
+        except (ValueError, UnicodeDecodeError):
+            raise FormatError("the note's head cannot be read") from None
+        if summary.status not in _STATUS_SET or not _finite(value, summary.sd, summary.seconds):
+            raise FormatError("the note's head holds an unknown status or a number that is not finite")
+        return summary
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The whole note. `decision`, `environment` and `binding` are flat tables of scalars."""
+
+    summary: Summary
+    runs: tuple[Run, ...] = ()
+    failure: Failure | None = None
+    decision: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    binding: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def headline(self) -> str:
+        """The note's first line, for people: `keep  val_bpb 1.9731  −0.0301 vs head 2.0032  (1 seed, provisional)`."""
+        head = self.summary
+        parts = [head.status]
+        if head.score is not None:
+            parts.append(f"{head.metric} {head.score:.5g}")
+            against = self.decision.get("reference")
+            if isinstance(against, float) and head.status not in ("baseline",):
+                parts.append(f"{signed(head.score - against)} vs {self.decision.get('against', 'head')} {against:.5g}")
+            state = "" if head.status != "keep" else ", confirmed" if head.confirmed else ", provisional"
+            parts.append(f"({head.n} seed{'s' if head.n != 1 else ''}{state})")
+        if head.reason:
+            parts.append(head.reason)
+        return "  ".join(one_line(part) for part in parts)
+
+    def note(self) -> bytes:
+        """The note's bytes; `Outcome.parse` reads them back to an equal value."""
+        head = self.summary
+        doc: dict[str, Any] = {"schema": SCHEMA, "status": head.status, "metric": head.metric}
+        if head.score is not None:
+            doc["score"] = head.score
+        doc |= {"sd": head.sd, "n": head.n, "confirmed": head.confirmed, "seconds": head.seconds, "at": head.at}
+        doc |= {"label": head.label, "reason": head.reason}
+        for name in ("decision", "environment", "binding"):
+            if table := getattr(self, name):
+                doc[name] = dict(table)
+        if self.failure:
+            doc["failure"] = {"phase": self.failure.phase, "label": self.failure.label, "lines": list(self.failure.lines)}
+        if self.runs:
+            doc["runs"] = [_run_table(run) for run in self.runs]
+        _refuse_nonfinite(doc)
+        note = f"# {printable(self.headline)}\n{tomli_w.dumps(doc)}".encode()
+        if len(note) > MAX_NOTE_BYTES:
+            raise FormatError(f"an outcome must fit in {MAX_NOTE_BYTES} bytes, not {len(note)}")
+        return note
+
+    @classmethod
+    def parse(cls, note: bytes) -> "Outcome":
+        """The outcome in a note. FormatError where it is not one of ours or is broken."""
+        if len(note) > MAX_NOTE_BYTES:
+            raise FormatError(f"the note is longer than {MAX_NOTE_BYTES} bytes")
+        try:
+            doc = tomli.loads(note.decode("utf-8"))
+            if doc.get("schema") != SCHEMA:
+                raise FormatError(f"the note's schema is {doc.get('schema')!r}, this version reads {SCHEMA}")
+            _refuse_nonfinite(doc)
+            return cls(
+                summary=_summary(doc),
+                runs=tuple(_run(table) for table in doc.get("runs", [])),
+                failure=_failure(doc["failure"]) if "failure" in doc else None,
+                decision=_flat(doc.get("decision", {})),
+                environment=_flat(doc.get("environment", {})),
+                binding=_flat(doc.get("binding", {})),
+            )
+        except (tomli.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise FormatError(f"the note is no TOML document of ours: {one_line(str(error), 120)}") from None
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise FormatError(f"the note lacks or garbles {one_line(str(error), 120)}") from None
+
+
+# tomli_w prints floats by repr, strings with \" and \\ escapes only where needed: anything escaped falls to the parser.
+_HEAD = re.compile(
+    rb'#[^\n]*\nschema = 1\nstatus = "([a-z_]+)"\nmetric = "([^"\\\n]*)"\n(?:score = ([0-9.e+-]+)\n)?sd = ([0-9.e+-]+)\n'
+    rb'n = ([0-9]{1,6})\nconfirmed = (true|false)\nseconds = ([0-9.e+-]+)\nat = "([^"\\\n]*)"\nlabel = "([^"\\\n]*)"\n'
+    rb'reason = "([^"\\\n]*)"\n(?:\n|\Z)'
+)
+_STATUS_SET = frozenset(STATUSES)
+
+
+def summarise(status: str, metric: str, runs: Sequence[Run], at: str, **more: Any) -> Summary:
+    """Fold runs into a head. Fresh runs (purposes head, confirm) take the place of the screening run once there are any.
+
+    The run that got a trial chosen is a lucky one by selection (winner's curse); it never enters the score again.
+    """
+    scored = [run for run in runs if metric in run.metrics]
+    fresh = [run for run in scored if run.purpose in ("head", "confirm")]
+    values = [run.metrics[metric] for run in fresh or scored]
+    return Summary(
+        status=status,
+        metric=metric,
+        score=mean(values) if values else None,
+        sd=stdev(values),
+        n=len(values) or len(runs),
+        confirmed=bool(more.get("confirmed", False)),
+        seconds=round(sum(run.wall_seconds for run in runs), 3),
+        at=at,
+        label=one_line(str(more.get("label", "")), 80),
+        reason=one_line(str(more.get("reason", "")), 200),
+    )
+
+
+def mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def stdev(values: Sequence[float]) -> float:
+    """Sample standard deviation (n−1); 0 for fewer than two values."""
+    if len(values) < 2:
+        return 0.0
+    centre = mean(values)
+    return math.sqrt(math.fsum((v - centre) ** 2 for v in values) / (len(values) - 1))
+
+
+def signed(value: float) -> str:
+    """A difference as people read it: `+0.0123` or `−0.0123`."""
+    return f"{value:+.4g}".replace("-", "−")
+
+
+def _run_table(run: Run) -> dict[str, Any]:
+    table: dict[str, Any] = {"seed": run.seed, "purpose": run.purpose, "status": run.status}
+    table |= {"train_seconds": run.train_seconds, "eval_seconds": run.eval_seconds, "wall_seconds": run.wall_seconds}
+    table |= {"peak_memory_bytes": run.peak_memory_bytes, "artefact_bytes": run.artefact_bytes, "started": run.started}
+    return table | {"metrics": dict(run.metrics)}
+
+
+def _summary(doc: Mapping[str, Any]) -> Summary:
+    if doc["status"] not in _STATUS_SET:
+        raise FormatError(f"unknown status {str(doc['status'])[:60]!r}")
+    score = doc.get("score")
+    return Summary(
+        status=_text(doc["status"]),
+        metric=_text(doc["metric"]),
+        score=None if score is None else _number(score),
+        sd=_number(doc["sd"]),
+        n=_integer(doc["n"]),
+        confirmed=_boolean(doc["confirmed"]),
+        seconds=_number(doc["seconds"]),
+        at=_text(doc["at"]),
+        label=_text(doc["label"]),
+        reason=_text(doc["reason"]),
+    )
+
+
+def _run(table: Mapping[str, Any]) -> Run:
+    if table["purpose"] not in PURPOSES or table["status"] not in (*STATUSES, "ok"):
+        raise FormatError("a run of the note has an unknown purpose or status")
+    return Run(
+        seed=_integer(table["seed"]),
+        purpose=table["purpose"],
+        status=table["status"],
+        metrics={_text(name): _number(value) for name, value in table["metrics"].items()},
+        train_seconds=_number(table["train_seconds"]),
+        eval_seconds=_number(table["eval_seconds"]),
+        wall_seconds=_number(table["wall_seconds"]),
+        peak_memory_bytes=_integer(table["peak_memory_bytes"]),
+        artefact_bytes=_integer(table["artefact_bytes"]),
+        started=_text(table["started"]),
+    )
+
+
+def _failure(table: Mapping[str, Any]) -> Failure:
+    return Failure(_text(table["phase"]), _text(table["label"]), tuple(_text(line) for line in table["lines"]))
+
+
+def _flat(table: Mapping[str, Any]) -> dict[str, Any]:
+    for value in table.values():
+        if not isinstance(value, (str, int, float, bool)):
+            raise TypeError("a table with a value that is no scalar")
+    return dict(table)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a string")
+    return value
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError("a number")
+    return float(value)
+
+
+def _integer(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError("an integer")
+    return value
+
+
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("a boolean")
+    return value
+
+
+def _finite(*values: float | None) -> bool:
+    return all(value is None or math.isfinite(value) for value in values)
+
+
+def _refuse_nonfinite(value: Any) -> None:
+    """TOML knows nan and inf; an outcome does not: comparisons with them decide wrongly without a sound."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise FormatError("an outcome holds a number that is not finite")
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ():
+        _refuse_nonfinite(item)
