@@ -145,7 +145,11 @@ class Outcome:
             if table := getattr(self, name):
                 doc[name] = dict(table)
         if self.failure:
-            doc["failure"] = {"phase": self.failure.phase, "label": self.failure.label, "lines": list(self.failure.lines)}
+            doc["failure"] = {
+                "phase": self.failure.phase,
+                "label": self.failure.label,
+                "lines": list(self.failure.lines),
+            }
         if self.runs:
             doc["runs"] = [_run_table(run) for run in self.runs]
         _refuse_nonfinite(doc)

@@ -154,4 +154,18 @@ class Trial:
     def short(self) -> str:
         return self.oid[:8]
 
+    @property
+    def subject(self) -> str:
+        return self.hypothesis.subject
 
+    @property
+    def study(self) -> str:
+        return self.hypothesis.study
+
+    @property
+    def specialist(self) -> str:
+        return self.hypothesis.specialist
+
+    @property
+    def operator(self) -> str:
+        return self.hypothesis.operator

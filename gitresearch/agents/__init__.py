@@ -1,0 +1,82 @@
+"""Ways to propose: each is a function from a request to a proposal, listed in one table.
+
+An agent is shown a parent's files, its surface, the brief and the lineage, and answers with a hypothesis and edits.
+Nothing it says is trusted: `propose` checks the edits against the surface and makes the commit. An agent that can't
+come up with an edit raises ProposalFailed, which carries what the attempt cost.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gitresearch.errors import GitResearchError
+from gitresearch.lineage import Lineage
+from gitresearch.study import Specialist, Study
+from gitresearch.surface import Edits, Surface
+from gitresearch.trial import Hypothesis, Trial
+
+Files = Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a proposal cost. Tokens as the server counted them; dollars by the study's price table."""
+
+    calls: int = 0
+    tokens_in: int = 0
+    tokens_cached: int = 0
+    tokens_out: int = 0
+    tokens_reasoning: int = 0
+    dollars: float = 0.0
+    seconds: float = 0.0
+    repairs: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an agent is given. `files` are the parent's files under the recipe's root, by path from the repository's
+    root; `files_of` gives those of any trial of the study; `seed` makes the agent's own draws repeatable."""
+
+    study: Study
+    specialist: Specialist
+    operator: str
+    parent: Trial
+    files: Files
+    brief: str
+    lineage: Lineage
+    files_of: Callable[[str], Files]
+    seed: int
+
+    @property
+    def surface(self) -> Surface:
+        return Surface.of(self.specialist.surface)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """An agent's answer before it is a commit. `transcript` is what was said, for the record."""
+
+    hypothesis: Hypothesis
+    edits: Edits
+    usage: Usage = field(default_factory=Usage)
+    transcript: str = ""
+
+
+class ProposalFailed(GitResearchError):
+    """No edit came of it: what was tried, and what it cost."""
+
+    def __init__(self, message: str, hint: str = "", usage: Usage | None = None, transcript: str = "") -> None:
+        super().__init__(message, hint)
+        self.usage = usage or Usage()
+        self.transcript = transcript
+
+
+class Agent(Protocol):
+    """One way to propose."""
+
+    def propose(self, request: Request) -> Proposal:
+        """A hypothesis with edits inside the specialist's surface; ProposalFailed where none was found."""
+        ...
