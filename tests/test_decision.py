@@ -1,0 +1,135 @@
+"""The decision rule: what it computes, and by simulation what it lets through."""
+
+import random
+from statistics import fmean
+
+import pytest
+
+from gitresearch.decision import Reference, claim, missed_gates, pooled, t_tail, verdict
+from gitresearch.outcome import Outcome, Run, summarise
+from gitresearch.study import load
+
+STUDY = load(
+    """
+name = "s"
+[recipe]
+train = "python train.py"
+[objective]
+metric = "loss"
+[[gates]]
+metric = "accuracy"
+at_least = 0.9
+[evaluator]
+hook = "hook.py"
+[[specialists]]
+name = "opt"
+surface = ["train.py"]
+"""
+)
+REFERENCE = Reference("head 12345678", 2.0, 3)
+
+
+def run(purpose: str, loss: float, accuracy: float = 1.0) -> Run:
+    return Run(seed=1, purpose=purpose, status="ok", metrics={"loss": loss, "accuracy": accuracy})
+
+
+def outcome(status: str, *runs: Run) -> Outcome:
+    return Outcome(summarise(status, "loss", runs, "2026-01-01T00:00:00Z"), tuple(runs))
+
+
+@pytest.mark.parametrize(
+    ("t", "df", "p"),
+    [(6.3138, 1, 0.05), (2.015, 5, 0.05), (3.3649, 5, 0.01), (-1.8125, 10, 0.95), (2.3301, 1000, 0.01)],
+)
+def test_t_tail_agrees_with_the_printed_tables(t: float, df: int, p: float) -> None:
+    """The tail probability is the tables' to four digits, for both signs of t."""
+    assert t_tail(t, df) == pytest.approx(p, rel=1e-3)
+
+
+def test_a_lucky_screening_run_does_not_enter_the_score() -> None:
+    """A trial that looked better once is discarded on its fresh runs, and the reason says so."""
+    found = verdict(STUDY, [run("screen", 1.0), run("head", 2.1), run("head", 2.2)], REFERENCE)
+
+    assert (found.status, found.arithmetic["score"]) == ("discard", pytest.approx(2.15))
+    assert "2 fresh seeds did not bear it out" in found.reason
+
+
+def test_a_keep_beats_the_reference_on_fresh_runs() -> None:
+    """A trial whose fresh mean is better is a provisional keep with the gain in the note."""
+    found = verdict(STUDY, [run("screen", 1.8), run("head", 1.9)], REFERENCE)
+
+    assert (found.status, found.confirmed) == ("keep", False)
+    assert found.arithmetic["gain"] == pytest.approx(0.1)
+
+
+def test_a_missed_gate_disqualifies_a_better_score() -> None:
+    """No score buys a missed gate, and an unmeasured gate is a missed one."""
+    found = verdict(STUDY, [run("screen", 0.1, accuracy=0.89)], REFERENCE)
+
+    assert found.status == "disqualified"
+    assert "accuracy is 0.89" in found.reason
+    assert missed_gates(STUDY.gates, [Run(1, "screen", "ok", {"loss": 1.0})])
+
+
+def test_pooled_spread_weighs_groups_by_their_degrees_of_freedom() -> None:
+    """Groups of different means add no variance; single values add nothing."""
+    spread = pooled([[1.0, 3.0], [11.0, 13.0], [99.0]])
+
+    assert (spread.sd, spread.df) == (pytest.approx(2**0.5), 2)
+
+
+def test_a_worse_head_is_rolled_back() -> None:
+    """A head whose confirmation is no better than the baseline loses its keep."""
+    baseline = outcome("baseline", *(run("baseline", 2.0 + d) for d in (0.01, -0.01, 0.0)))
+    head = outcome("keep", *(run("confirm", 2.1 + d) for d in (0.01, -0.01)))
+
+    found = claim(STUDY, head, baseline, [], 1)
+
+    assert (found.status, found.label) == ("discard", "unconfirmed")
+
+
+def study_on_noise(rng: random.Random, effects: list[float]) -> tuple[float, float]:
+    """A whole study in unit noise: (claimed gain, true gain) at its end. Each trial shifts the head by its effect."""
+    draw = lambda purpose, truth: run(purpose, truth + rng.gauss(0, 1))  # noqa: E731
+    baseline = outcome("baseline", *(draw("baseline", 0.0) for _ in range(5)))
+    best, best_truth, head, head_truth = baseline, 0.0, baseline, 0.0
+    groups, claims, keeps = [], 0, 0
+    for number, effect in enumerate(effects, 1):
+        truth = head_truth + effect
+        reference = Reference("head", head.summary.score or 0.0, 1)
+        runs = [draw("screen", truth)]
+        if runs[0].metrics["loss"] < reference.score:
+            runs += [draw("head", truth) for _ in range(2)]
+            if verdict(STUDY, runs, reference).status == "keep":
+                head, head_truth, keeps = outcome("keep", *runs), truth, keeps + 1
+        due = keeps and (keeps % 4 == 0 or number == len(effects))
+        if due and head is not best and head is not baseline:
+            claims, keeps = claims + 1, 0
+            head = outcome("keep", *head.runs, *(draw("confirm", head_truth) for _ in range(5)))
+            found = claim(STUDY, head, best, groups, claims)
+            groups.append(head)
+            if found.confirmed:
+                best, best_truth = head, head_truth
+            elif found.status == "discard":
+                head, head_truth = best, best_truth
+    return -(best.summary.score or 0.0) if best is not baseline else 0.0, -best_truth
+
+
+def test_noise_alone_is_rarely_claimed() -> None:
+    """On a study with nothing to find, at most 5 % of studies end in a claim (binomial slack for 400 studies)."""
+    rng = random.Random(7)
+    claimed = [study_on_noise(rng, [0.0] * 60)[0] != 0.0 for _ in range(400)]
+
+    assert fmean(claimed) <= 0.05 + 2.0 * (0.05 * 0.95 / 400) ** 0.5
+
+
+def test_real_effects_are_claimed_and_true() -> None:
+    """With real effects in the mix the claims are large, and the claimed gain is the true one within its noise."""
+    rng = random.Random(11)
+    pairs = [
+        study_on_noise(rng, [rng.choice([-1.5, 0.0, 0.3, 0.3, 1.0, 0.5]) * -1 for _ in range(60)]) for _ in range(60)
+    ]
+    claimed, true = fmean(p[0] for p in pairs), fmean(p[1] for p in pairs)
+
+    assert true > 3.0
+    assert claimed == pytest.approx(true, rel=0.1)
