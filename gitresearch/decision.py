@@ -112,7 +112,7 @@ def values(outcome: Outcome, *purposes: str) -> list[float]:
 
 
 def claim(study: Study, head: Outcome, rival: Outcome, others: Iterable[Outcome], number: int) -> Verdict:
-    """Test the head's confirmation runs against the last confirmed trial (or the baseline); `number` counts claims from 1.
+    """Test the head's confirmation runs against the last confirmed trial (or the baseline); claims count from 1.
 
     Confirmed where T > t(1−α_j, df). Below zero the head is demoted; in between nothing is claimed.
     """
@@ -124,7 +124,7 @@ def claim(study: Study, head: Outcome, rival: Outcome, others: Iterable[Outcome]
     alpha = study.decision.alpha / (number * (number + 1))
     p = t_tail(gain / error, spread.df) if error > 0 else (0.0 if gain > 0 else 1.0)
     rival_name = "baseline" if rival.summary.status == "baseline" else "best"
-    arithmetic = {
+    arithmetic: dict[str, Any] = {
         "claim": number,
         "claim_gain": gain,
         "claim_rival": mean(theirs),
