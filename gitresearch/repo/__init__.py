@@ -1,0 +1,11 @@
+"""The store: everything gitresearch keeps in git goes through `Repo`, the only door to pygit2.
+
+Trials are branches, outcomes and proposals are notes on refs with one writer each, leases are refs that expire. The
+user's checkout, index, HEAD and hooks are never touched. Whatever goes wrong below leaves here as a GitResearchError.
+"""
+
+from gitresearch.repo.claims import Claim
+from gitresearch.repo.store import Repo
+from gitresearch.repo.values import ClaimInfo, File, NewTrial, Oddity, Owner, Record
+
+__all__ = ["Claim", "ClaimInfo", "File", "NewTrial", "Oddity", "Owner", "Record", "Repo"]
