@@ -75,7 +75,9 @@ class ProposalFailed(GitResearchError):
 
 
 class Agent(Protocol):
-    """One way to propose."""
+    """One way to propose. `reads_lineage`: whether it looks at the request's lineage, which must then hold still."""
+
+    reads_lineage: bool
 
     def propose(self, request: Request) -> Proposal:
         """A hypothesis with edits inside the specialist's surface; ProposalFailed where none was found."""

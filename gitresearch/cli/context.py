@@ -1,0 +1,153 @@
+"""What a verb works on: the repository, the study as its base commit holds it, and the lineage."""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+
+from gitresearch.errors import GitResearchError
+from gitresearch.lineage import Lineage, Node
+from gitresearch.repo import Repo
+from gitresearch.study import STUDY_FILE, Study, StudyError, load
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A study in its repository. `base` is empty while the study has not begun."""
+
+    repo: Repo
+    study: Study
+    base: str
+
+    def lineage(self) -> Lineage:
+        records = self.repo.trials(self.study.name)
+        return Lineage(self.study.objective, (Node(r.trial, r.summary, r.broken) for r in records))
+
+
+def say(text: str) -> None:
+    """Talk goes to stderr; stdout is for data."""
+    click.echo(f"gitresearch: {text}", err=True)
+
+
+def open_repo() -> Repo:
+    directory, _ = click.get_current_context().obj
+    return Repo.open(directory)
+
+
+def open_study(*, begin: bool = False) -> Opened:
+    """The study meant: --study, else the checkout's study.toml, else the only one in the repository.
+
+    With `begin`, a study that has no base yet gets one: the commit that is checked out, which must hold study.toml as
+    it lies in the checkout. From then on the study is what that commit says.
+    """
+    _, wanted = click.get_current_context().obj
+    repo = open_repo()
+    begun = repo.studies()
+    name = wanted or _checkout_name(repo) or (next(iter(begun)) if len(begun) == 1 else "")
+    if name in begun:
+        return _begun(repo, name, begun[name])
+    if wanted and _checkout_name(repo) != wanted:
+        known = f"gitresearch --study {next(iter(begun))}" if begun else "gitresearch init"
+        raise GitResearchError(f"there is no study {wanted!r} here", known)
+    if not name and begun:
+        raise GitResearchError("there are several studies here", f"gitresearch --study {' | '.join(begun)}")
+    if not name:
+        raise GitResearchError("there is no study here", "gitresearch init")
+    study, base = _checked_out(repo, begin=begin)
+    if begin:
+        repo.pin_study(study.name, base)
+    return Opened(repo, study, base if begin else "")
+
+
+def _begun(repo: Repo, name: str, base: str) -> Opened:
+    data = repo.read_file(base, STUDY_FILE)
+    if data is None:
+        raise StudyError(f"the base commit {base[:8]} of study {name} holds no {STUDY_FILE}", "gitresearch init")
+    study = load(data.decode("utf-8", "replace"), f"{base[:8]}:{STUDY_FILE}")
+    if study.name != name:
+        raise StudyError(f"the base commit {base[:8]} of study {name} holds study {study.name}", "gitresearch init")
+    return Opened(repo, study, base)
+
+
+def _checkout_text(repo: Repo) -> str | None:
+    if repo.workdir is None:
+        return None
+    try:
+        return (repo.workdir / STUDY_FILE).read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _checkout_name(repo: Repo) -> str:
+    text = _checkout_text(repo)
+    return load(text).name if text is not None else ""
+
+
+def _checked_out(repo: Repo, *, begin: bool) -> tuple[Study, str]:
+    """The checkout's study and the commit to begin from."""
+    text = _checkout_text(repo)
+    if text is None:
+        raise GitResearchError("there is no study here", "gitresearch init")
+    study = load(text)
+    if not begin:
+        return study, ""
+    base = repo.head_commit()
+    committed = repo.read_file(base, STUDY_FILE)
+    if committed is None or committed.decode("utf-8", "replace") != text:
+        raise GitResearchError(
+            f"a study begins from a commit, and {STUDY_FILE} differs from the one checked out",
+            f"git add {STUDY_FILE} && git commit -m 'begin study {study.name}'",
+        )
+    _check_parts(repo, study, base)
+    return study, base
+
+
+def _check_parts(repo: Repo, study: Study, base: str) -> None:
+    """Hook, recipe and surfaces must be in the base commit: said before a second is spent."""
+    hook = study.evaluator.hook
+    if hook and repo.read_file(base, hook) is None:
+        raise StudyError(
+            f"the hook {hook} is not in commit {base[:8]}", f"git add {hook} && git commit, or edit {STUDY_FILE}"
+        )
+    root = "" if study.recipe.root == "." else study.recipe.root
+    files = repo.files(base, root)
+    if not files:
+        raise StudyError(f"the recipe's folder {study.recipe.root} is not in commit {base[:8]}", f"edit {STUDY_FILE}")
+    from gitresearch.surface import Surface  # noqa: PLC0415  (look commands don't need it)
+
+    for specialist in study.specialists:
+        surface = Surface.of(specialist.surface)
+        if not any(surface.touches(path) for path in files):
+            raise StudyError(
+                f"the surface of {specialist.name} matches no file of the recipe", f"edit its surface in {STUDY_FILE}"
+            )
+
+
+def changed_since(opened: Opened) -> bool:
+    """Whether the checkout's study.toml is no longer the one the study runs on."""
+    text = _checkout_text(opened.repo)
+    if text is None:
+        return False
+    data = opened.repo.read_file(opened.base, STUDY_FILE)
+    return data is not None and data.decode("utf-8", "replace") != text and load(text).name == opened.study.name
+
+
+def with_agent(study: Study, kind: str | None, model: str | None, base_url: str | None) -> Study:
+    """The study with another agent for this run; the lineage records who proposed what."""
+    agent = study.agent
+    agent = replace(
+        agent,
+        kind=kind or agent.kind,
+        model=model or agent.model,
+        base_url=base_url or os.environ.get("OPENAI_BASE_URL", "") or agent.base_url,
+    )
+    if agent.kind == "openai" and not agent.model:
+        raise GitResearchError("the openai agent needs a model", "gitresearch run --agent openai --model NAME")
+    return replace(study, agent=agent)
+
+
+def cache_dir() -> Path:
+    """Where data and work in progress live: outside every repository."""
+    home = os.environ.get("GITRESEARCH_CACHE") or os.environ.get("XDG_CACHE_HOME")
+    return Path(home or Path.home() / ".cache") / "gitresearch"

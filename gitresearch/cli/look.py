@@ -1,0 +1,257 @@
+"""The verbs that only look: log, show, best, status, diff, brief. Each has `--json` where a person would pipe it."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from gitresearch.cli import render
+from gitresearch.cli.context import Opened, changed_since, open_study, say
+from gitresearch.decision import FRESH, detectable, pooled, values
+from gitresearch.errors import GitResearchError
+from gitresearch.lineage import Lineage, Node
+from gitresearch.outcome import Outcome, signed
+from gitresearch.repo import Repo
+from gitresearch.text import printable
+from gitresearch.trial import Trial
+
+as_json = click.option("--json", "json_", is_flag=True, help="Print JSON.")
+
+
+def emit(data: Any) -> None:
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+@click.command(short_help="List trials, newest first.")
+@click.option("-n", "count", type=click.IntRange(min=1), metavar="N", help="At most N trials.")
+@click.option("--status", "statuses", multiple=True, metavar="STATUS", help="Only these statuses.")
+@click.option("--specialist", metavar="NAME", help="Only this specialist's.")
+@click.option("--best-first", is_flag=True, help="Order by score instead of time.")
+@as_json
+def log(count: int | None, statuses: tuple[str, ...], specialist: str | None, best_first: bool, json_: bool) -> None:
+    """List trials, newest first.
+
+    The same story in plain git: git log --graph --notes='gitresearch/*' --branches='trial/*'
+    """
+    opened = open_study()
+    if specialist:
+        opened.study.specialist(specialist)
+    lineage = opened.lineage()
+    nodes: Iterable[Node] = (
+        lineage.leaderboard(len(lineage)) if best_first else lineage.recent(len(lineage), specialist)
+    )
+    wanted = [n for n in nodes if (not statuses or n.status in statuses) and specialist in (None, n.trial.specialist)]
+    wanted = wanted[:count]
+    if json_:
+        return emit([render.as_json(lineage, node) for node in wanted])
+    if not wanted:
+        return say("no such trials" if len(lineage) else "no trials yet; try: gitresearch run")
+    click.echo(render.header(opened.study.objective.metric))
+    for node in wanted:
+        click.echo(render.line(lineage, node))
+    return None
+
+
+def found(opened: Opened, text: str) -> Trial:
+    """The trial meant by an oid prefix, a branch name, `best` or `head`."""
+    if text in ("best", "head"):
+        lineage = opened.lineage()
+        node = lineage.best if text == "best" else lineage.head
+        if node is None:
+            raise GitResearchError(f"there is no {text} yet", "gitresearch run")
+        return node.trial
+    return opened.repo.find(text, opened.study.name)
+
+
+@click.command(short_help="Show one trial: hypothesis, outcome, runs, change.")
+@click.argument("trial", metavar="TRIAL")
+@click.option("--no-diff", is_flag=True, help="Leave the change out.")
+@as_json
+def show(trial: str, no_diff: bool, json_: bool) -> None:
+    """Show one trial: hypothesis, outcome, runs, change. TRIAL is an oid prefix, a branch, `best` or `head`."""
+    opened = open_study()
+    this = found(opened, trial)
+    lineage = opened.lineage()
+    node = lineage[this.oid]
+    outcome = opened.repo.outcome(this.oid) if node.summary else None
+    change = "" if no_diff else change_of(opened.repo, this)
+    if json_:
+        return emit(
+            render.as_json(lineage, node) | {"body": this.hypothesis.body} | details(outcome) | {"diff": change}
+        )
+    head = [click.style(f"trial {this.oid}", fg="yellow"), f"Branch:     {this.branch}"]
+    parents = ", ".join(parent[:8] for parent in this.parents)
+    children = ", ".join(child.trial.short for child in lineage.children(this.oid)) or "none"
+    head += [f"Parents:    {parents}", f"Children:   {children}", f"Specialist: {this.specialist} ({this.operator})"]
+    if this.hypothesis.expected is not None:
+        head.append(f"Expected:   {signed(this.hypothesis.expected)}")
+    click.echo("\n".join(head) + f"\n\n{render.story(this)}\n")
+    click.echo(told(node, outcome))
+    if change:
+        click.echo("\n" + printable_lines(change))
+    return None
+
+
+def told(node: Node, outcome: Outcome | None) -> str:
+    """An outcome for people: the headline, why, the runs, the arithmetic."""
+    if outcome is None:
+        return f"{render.tint(node.status, node.status)}  {printable(node.broken)}".rstrip()
+    parts = [render.tint(node.status, printable(outcome.headline))]
+    if outcome.failure:
+        parts.append(render.quoted("\n".join(outcome.failure.lines)))
+    metrics = sorted({name for run in outcome.runs for name in run.metrics})
+    rows = [
+        {"purpose": run.purpose, "seed": run.seed, "status": run.status}
+        | {name: run.metrics.get(name, "") for name in metrics}
+        | {"train s": run.train_seconds, "eval s": run.eval_seconds, "wall s": run.wall_seconds}
+        | {"MB": round(run.peak_memory_bytes / 1e6), "artefact": run.artefact_bytes}
+        for run in outcome.runs
+    ]
+    parts.append(render.table(rows))
+    for name in ("decision", "environment", "binding"):
+        if facts := getattr(outcome, name):
+            parts.append(f"{name}: " + ", ".join(f"{key} {render._cell(value)}" for key, value in facts.items()))
+    return "\n".join(part for part in parts if part)
+
+
+def details(outcome: Outcome | None) -> dict[str, Any]:
+    if outcome is None:
+        return {}
+    return {
+        "runs": [{key: getattr(run, key) for key in run.__dataclass_fields__} for run in outcome.runs],
+        "failure": outcome.failure and {"phase": outcome.failure.phase, "lines": list(outcome.failure.lines)},
+        "decision": dict(outcome.decision),
+        "environment": dict(outcome.environment),
+        "binding": dict(outcome.binding),
+    }
+
+
+def change_of(repo: Repo, trial: Trial) -> str:
+    return repo.diff(trial.parents[0], trial.oid) if trial.parents else ""
+
+
+def printable_lines(text: str) -> str:
+    """A diff in colour, with anything that would drive the terminal written out."""
+    colours = {"+": "green", "-": "red", "@": "cyan"}
+    rows = []
+    for row in text.rstrip("\n").split("\n"):
+        plain = printable(row)
+        colour = None if row.startswith(("+++", "---")) else colours.get(row[:1])
+        rows.append(click.style(plain, fg=colour) if colour else plain)
+    return "\n".join(rows)
+
+
+@click.command(short_help="Show the best confirmed trial and the head.")
+@as_json
+def best(json_: bool) -> None:
+    """Show the best confirmed trial and the head.
+
+    `best` is confirmed on fresh seeds; the head is what the next trial has to beat, and may still be luck.
+    """
+    opened = open_study()
+    lineage = opened.lineage()
+    if lineage.best is None or lineage.head is None:
+        raise GitResearchError("the baseline has no score yet", "gitresearch run")
+    if json_:
+        return emit({"best": render.as_json(lineage, lineage.best), "head": render.as_json(lineage, lineage.head)})
+    click.echo(render.header(opened.study.objective.metric))
+    click.echo(render.line(lineage, lineage.best) + "  (best)")
+    if lineage.head.trial.oid != lineage.best.trial.oid:
+        click.echo(render.line(lineage, lineage.head) + "  (head, provisional)")
+    for text in standing(opened, lineage):
+        click.echo(text)
+    return None
+
+
+def standing(opened: Opened, lineage: Lineage) -> list[str]:
+    """How far best and head are from the baseline, in the metric, per cent and standard deviations of the noise."""
+    base = next((node for node in lineage if node.status == "baseline" and node.score is not None), None)
+    calibration = opened.repo.outcome(base.trial.oid) if base else None
+    if base is None or base.score is None or calibration is None:
+        return []
+    metric = opened.study.objective.metric
+    baseline = values(calibration, "baseline")
+    noise = pooled([baseline, *_fresh_groups(opened.repo, lineage)])
+    seen = detectable(noise.sd, opened.study.seeds.confirm, len(baseline)) if noise.sd else 0.0
+    out = [
+        f"baseline {metric} {base.score:.5g}, noise σ {noise.sd:.2g} ({noise.df} degrees of freedom); "
+        f"{opened.study.seeds.confirm} seeds see {seen:.2g} with power 0.8"
+    ]
+    head = lineage.head
+    for name, node in (("best", lineage.best), ("head", None if head is lineage.best else head)):
+        if node is None or node.score is None or node.status == "baseline":
+            continue
+        change = node.score - base.score
+        sigmas = f", {abs(change) / noise.sd:.1f} σ" if noise.sd else ""
+        sure = "confirmed" if node.summary and node.summary.confirmed else "provisional"
+        out.append(f"{name} {signed(change)} ({change / base.score:+.1%}{sigmas}) against the baseline, {sure}")
+    return out
+
+
+def _fresh_groups(repo: Repo, lineage: Lineage) -> Iterable[list[float]]:
+    for node in lineage:
+        if node.status == "keep" and (outcome := repo.outcome(node.trial.oid)):
+            yield values(outcome, *FRESH)
+
+
+@click.command(short_help="Show where the study stands.")
+@as_json
+def status(json_: bool) -> None:
+    """Show where the study stands: trials by status, head and best, noise, what is running and what waits."""
+    opened = open_study()
+    lineage = opened.lineage()
+    study = opened.study
+    running = opened.repo.claims(study.name)
+    counts = lineage.statuses()
+    seconds = sum(node.summary.seconds for node in lineage if node.summary)
+    if json_:
+        data = {"study": study.name, "base": opened.base, "trials": len(lineage), "statuses": counts}
+        data |= {"running": [claim.trial for claim in running], "pending": [n.trial.oid for n in lineage.pending()]}
+        data |= {"seconds": round(seconds, 3), "best": lineage.best and render.as_json(lineage, lineage.best)}
+        return emit(data | {"head": lineage.head and render.as_json(lineage, lineage.head)})
+    click.echo(f"study {click.style(study.name, bold=True)}: {study.question or study.objective.metric}")
+    if not opened.base:
+        return say("the study has not begun; try: gitresearch run")
+    if changed_since(opened):
+        say("study.toml has changed since the study began, which keeps to its base commit; rename it to begin another")
+    click.echo(f"base {opened.base[:8]}, {len(lineage)} trials, {seconds / 3600:.2f} hours of evaluation")
+    click.echo("  ".join(render.tint(name, f"{name} {count}") for name, count in counts.most_common()))
+    for claim in running:
+        click.echo(f"running {claim.trial[:8]} by {printable(claim.owner)}")
+    for text in standing(opened, lineage):
+        click.echo(text)
+    rows = [
+        {"specialist": name, "trials": f.trials, "keeps": f.statuses["keep"], "gain": f.gain, "hours": f.seconds / 3600}
+        for name, f in sorted(lineage.figures().items())
+    ]
+    if rows:
+        click.echo(render.table(rows))
+    return None
+
+
+@click.command(short_help="Show what a trial changed, or how two trials differ.")
+@click.argument("trial", metavar="TRIAL")
+@click.argument("other", metavar="[OTHER]", required=False)
+def diff(trial: str, other: str | None) -> None:
+    """Show what TRIAL changed against its parent, or what OTHER changed against TRIAL."""
+    opened = open_study()
+    this = found(opened, trial)
+    text = opened.repo.diff(this.oid, found(opened, other).oid) if other else change_of(opened.repo, this)
+    click.echo(printable_lines(text)) if text else say("no difference")
+
+
+@click.command(short_help="Print what a specialist would be shown.")
+@click.argument("specialist")
+@click.option("--parent", metavar="TRIAL", help="From this trial instead of the head.")
+def brief(specialist: str, parent: str | None) -> None:
+    """Print exactly what SPECIALIST would be shown now."""
+    from gitresearch import brief as briefs  # noqa: PLC0415  (the verb has the module's name)
+
+    opened = open_study()
+    lineage = opened.lineage()
+    who = opened.study.specialist(specialist)
+    start = found(opened, parent) if parent else (lineage.head.trial if lineage.head else None)
+    if start is None:
+        raise GitResearchError("the baseline has no score yet", "gitresearch run --trials 0")
+    click.echo(briefs.render(opened.study, who, lineage, start.oid))

@@ -1,0 +1,192 @@
+"""The verbs that do the work: run, propose, evaluate."""
+
+import os
+import signal
+from collections.abc import Callable
+from types import FrameType
+
+import click
+
+from gitresearch import sandbox
+from gitresearch.agents import Agent
+from gitresearch.cli import render
+from gitresearch.cli.context import Opened, cache_dir, changed_since, open_study, say, with_agent
+from gitresearch.cli.progress import Progress, choose_progress
+from gitresearch.evaluate import Evaluator
+from gitresearch.lab import Lab
+from gitresearch.lineage import Node
+from gitresearch.loop import Loop, Plan, Report, Stop
+from gitresearch.propose import Proposer, Turn, next_turn
+from gitresearch.study import Study
+
+
+def agent_options(command: Callable[..., None]) -> Callable[..., None]:
+    """--agent, --model, --base-url: another agent than the study's for this call."""
+    command = click.option("--base-url", metavar="URL", help="An OpenAI-compatible server.")(command)
+    command = click.option("--model", metavar="NAME", help="The model the openai agent asks.")(command)
+    return click.option("--agent", type=click.Choice(["offline", "openai"]), help="Who proposes.")(command)
+
+
+def work_options(command: Callable[..., None]) -> Callable[..., None]:
+    """--jobs, --allow-unsandboxed, --plain."""
+    command = click.option("--plain", is_flag=True, help="Plain lines instead of a live display.")(command)
+    command = click.option(
+        "--allow-unsandboxed", is_flag=True, help="Run trials with limits only where no sandbox works."
+    )(command)
+    return click.option(
+        "-j",
+        "--jobs",
+        type=click.IntRange(1, 256),
+        metavar="N",
+        help="Trials at once. [default: cores; 1 on a wall clock]",
+    )(command)
+
+
+def make_agent(study: Study) -> Agent:
+    """The agent of the study's kind; its module is imported here, since each brings a heavy library."""
+    if study.agent.kind == "openai":
+        from gitresearch.agents.openai import OpenAIAgent  # noqa: PLC0415
+
+        return OpenAIAgent(study)
+    from gitresearch.agents.offline import OfflineAgent  # noqa: PLC0415
+
+    return OfflineAgent()
+
+
+def default_jobs(study: Study) -> int:
+    """One trial a core where CPU seconds count; one at a time where the accelerator is timed by the wall clock."""
+    if study.budget.clock == "wall":
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def open_lab(opened: Opened, progress: Progress, allow_unsandboxed: bool) -> Lab:
+    """The study ready to run: locks of dead processes cleared, sandbox chosen, data and hook in place."""
+    for lock in opened.repo.clear_stale_locks():
+        say(f"removed {lock}, left by a process that is dead")
+    box = sandbox.choose(allow_unsandboxed)
+    if box.level == "none":
+        say("no sandbox: trials run with limits only, as you allowed, and every outcome says so")
+    evaluator = Evaluator(opened.repo, opened.study, opened.base, box, cache_dir(), progress.phase)
+    evaluator.prepare()
+    return Lab(opened.repo, opened.study, opened.base, evaluator)
+
+
+@click.command(short_help="Propose and evaluate until a budget ends.")
+@click.option("--trials", type=click.IntRange(min=0), metavar="N", help="Propose N trials, then stop.")
+@click.option("--hours", type=click.FloatRange(min=0), metavar="H", help="Stop proposing after H hours.")
+@click.option(
+    "--dollars", type=click.FloatRange(min=0), metavar="D", help="Stop proposing after D dollars of model calls."
+)
+@agent_options
+@work_options
+def run(
+    trials: int | None, hours: float | None, dollars: float | None, agent: str | None, model: str | None,
+    base_url: str | None, jobs: int | None, allow_unsandboxed: bool, plain: bool,
+) -> None:  # fmt: skip
+    """Propose and evaluate until a budget ends.
+
+    Calibrates the baseline first, evaluates what is waiting, then proposes. ^C once finishes what runs; twice stops
+    now. Start it again after any interruption: it goes on from git alone. Without --trials the limits are those of
+    [study_budget] in study.toml.
+    """
+    opened = open_study(begin=True)
+    if changed_since(opened):
+        say("study.toml has changed since the study began, which keeps to its base commit; rename it to begin another")
+    study = with_agent(opened.study, agent, model, base_url)
+    limits = study.study_budget
+    plan = Plan(
+        trials=trials,
+        total=0 if trials is not None else limits.trials,
+        hours=limits.hours if hours is None else hours,
+        dollars=limits.dollars if dollars is None else dollars,
+        stall_trials=limits.stall_trials,
+        jobs=jobs or default_jobs(study),
+    )
+    progress = choose_progress(study, plain=plain)
+    lab = open_lab(Opened(opened.repo, study, opened.base), progress, allow_unsandboxed)
+    report = drive(
+        Loop(lab, Proposer(opened.repo, study, make_agent(study)), plan, stop := Stop(), progress), stop, progress
+    )
+    finish(lab, report)
+
+
+def drive(loop: Loop, stop: Stop, progress: Progress) -> Report:
+    """Run the loop with ^C meaning: once finish what runs, twice stop now."""
+
+    def asked(_number: int, _frame: FrameType | None) -> None:
+        stop.ask()
+        progress.said("stopping: waiting for what runs; ^C again stops it now" if stop.asked == 1 else "stopping now")
+
+    before = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with progress.watching(loop.lab):
+            return loop.run()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def finish(lab: Lab, report: Report) -> None:
+    """The last words: why it ended, what it came to, where to look."""
+    lab.repo.pack_if_needed()
+    say(f"{report.why or 'nothing left to do'}: {report.proposed} proposed, {report.evaluated} outcomes recorded "
+        f"in {report.seconds / 60:.1f} min")  # fmt: skip
+    best, head = lab.lineage.best, lab.lineage.head
+    for name, node in (("best", best), ("head", head)):
+        if node is not None and (name == "best" or node is not best):
+            say(f"{name}: {render.line(lab.lineage, node)}")
+    say("next: gitresearch log, gitresearch show best, gitresearch status")
+    if report.why == "stopped":
+        raise KeyboardInterrupt
+
+
+@click.command(short_help="Make one trial, without evaluating it.")
+@click.argument("specialist", required=False)
+@click.option("--parent", metavar="TRIAL", help="Start from this trial instead of the head.")
+@click.option("--operator", type=click.Choice(["draft", "improve", "repair", "ablate"]), help="What kind of step.")
+@agent_options
+def propose(
+    specialist: str | None, parent: str | None, operator: str | None, agent: str | None, model: str | None,
+    base_url: str | None,
+) -> None:  # fmt: skip
+    """Make one trial by SPECIALIST (or whose turn it is), without evaluating it."""
+    from gitresearch.cli.look import found  # noqa: PLC0415  (look is not needed by run)
+
+    opened = open_study(begin=True)
+    study = with_agent(opened.study, agent, model, base_url)
+    opened.repo.clear_stale_locks()
+    lineage = opened.lineage()
+    if not len(lineage):
+        lineage.put(Node(opened.repo.make_baseline(study.name, opened.base)))
+    start = found(opened, parent) if parent else (lineage.head or next(iter(lineage))).trial
+    seed = study.agent.seed + len(lineage)
+    turn = next_turn(study, lineage, {}, set(), seed)
+    who = study.specialist(specialist) if specialist else turn.specialist if turn else study.specialists[0]
+    kind = operator or ("draft" if start.operator == "baseline" else "improve")
+    proposer = Proposer(opened.repo, study, make_agent(study))
+    trial, _ = proposer.answer(lineage, proposer.request(lineage, Turn(who, kind, start, seed)))
+    say(f"proposed {trial.branch}: {trial.subject}")
+    click.echo(trial.oid)
+
+
+@click.command(short_help="Evaluate trials that have no outcome yet.")
+@click.argument("trials", nargs=-1, metavar="[TRIAL]...")
+@work_options
+def evaluate(trials: tuple[str, ...], jobs: int | None, allow_unsandboxed: bool, plain: bool) -> None:
+    """Evaluate the given trials, or all that have no outcome yet. An evaluated trial is not evaluated twice."""
+    from gitresearch.cli.look import found  # noqa: PLC0415
+
+    opened = open_study(begin=True)
+    progress = choose_progress(opened.study, plain=plain)
+    wanted = [found(opened, text) for text in trials]
+    lab = open_lab(opened, progress, allow_unsandboxed)
+    for trial in wanted:
+        lab.reopen(trial)
+    plan = Plan(jobs=jobs or default_jobs(opened.study), only=frozenset(trial.oid for trial in wanted))
+    loop = Loop(lab, None, plan, stop := Stop(), progress)
+    report = drive(loop, stop, progress)
+    for trial in wanted:
+        node = lab.lineage[trial.oid]
+        click.echo(f"{trial.short}  {node.status}  {'' if node.score is None else format(node.score, '.6g')}".rstrip())
+    finish(lab, report)

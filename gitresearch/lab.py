@@ -1,0 +1,248 @@
+"""A study open for work: what a run's result means, written down.
+
+The lab holds the lineage in memory and the repository behind it, and turns runs into outcomes: calibrate the baseline,
+assess a trial (screen, then fresh seeds if it earns them), claim the head. Every method leaves git in a state from
+which another process can go on; what a kill interrupts was not recorded and is simply due again.
+"""
+
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Protocol
+
+from gitresearch import decision
+from gitresearch.decision import Reference, Verdict
+from gitresearch.errors import GitResearchError
+from gitresearch.evaluate import RunResult
+from gitresearch.lineage import Lineage, Node
+from gitresearch.outcome import Failure, Outcome, Run, summarise
+from gitresearch.repo import Repo
+from gitresearch.study import Study
+from gitresearch.trial import Trial
+
+
+class Runs(Protocol):
+    """What the lab needs of an evaluator: one execution of one trial with one seed."""
+
+    def run(self, trial: Trial, seed: int, purpose: str, cancel: threading.Event | None = None) -> RunResult: ...
+
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def draw_seed() -> int:
+    """A seed that nobody could know when the commit was made."""
+    return secrets.randbelow(2**31)
+
+
+class Lab:
+    """One study: lineage and details of what counts (baseline and keeps), behind one lock."""
+
+    def __init__(self, repo: Repo, study: Study, base: str, runs: Runs) -> None:
+        self.repo, self.study, self.base, self.runs = repo, study, base, runs
+        self.lock = threading.RLock()
+        self.details: dict[str, Outcome] = {}
+        self.lineage = Lineage(study.objective)
+        self.claims_made = 0
+        self.on_settled: Callable[[Trial, Outcome], None] = lambda _trial, _outcome: None
+        self.reload()
+
+    def reload(self) -> None:
+        """Read everything from git again: what other processes wrote included."""
+        with self.lock:
+            records = self.repo.trials(self.study.name)
+            self.lineage = Lineage(self.study.objective, (Node(r.trial, r.summary, r.broken) for r in records))
+            self.claims_made = sum(node.summary.label == "unconfirmed" for node in self.lineage if node.summary)
+            for node in self.lineage:
+                if node.status in ("baseline", "keep") and (found := self.repo.outcome(node.trial.oid)):
+                    self.details[node.trial.oid] = found
+                    self.claims_made += "claim" in found.decision
+            self.baseline = self.repo.make_baseline(self.study.name, self.base)
+            if self.baseline.oid not in self.lineage:
+                self.lineage.put(Node(self.baseline))
+
+    def add(self, trial: Trial) -> None:
+        with self.lock:
+            if trial.oid not in self.lineage:
+                self.lineage.put(Node(trial))
+
+    def reopen(self, trial: Trial) -> None:
+        """Let a trial whose evaluation failed by our own fault wait for another."""
+        with self.lock:
+            node = self.lineage.get(trial.oid)
+            if node is None or node.status == "harness_abort":
+                self.lineage.put(Node(trial))
+
+    @property
+    def reference(self) -> Reference:
+        """What a trial is compared with now."""
+        with self.lock:
+            head = self.lineage.head
+        if head is None or head.score is None or head.summary is None:
+            raise GitResearchError("the baseline has no score yet", "gitresearch run --trials 0")
+        name = "baseline" if head.status == "baseline" else f"head {head.trial.short}"
+        return Reference(name, head.score, head.summary.n)
+
+    def missing(self, oid: str, purpose: str) -> int:
+        """How many runs of a purpose a trial still lacks (baseline or confirm)."""
+        done = self.details[oid].runs if oid in self.details else ()
+        wanted = self.study.seeds.baseline if purpose == "baseline" else self.study.seeds.confirm
+        return max(0, wanted - sum(run.purpose == purpose and run.status == "ok" for run in done))
+
+    def calibrate(self, cancel: threading.Event | None = None) -> Outcome | None:
+        """One more seed of the baseline, recorded at once. None where it was cancelled.
+
+        A baseline that fails is recorded as what it is and raised: there is nothing to search from.
+        """
+        result = self.runs.run(self.baseline, draw_seed(), "baseline", cancel)
+        if _cancelled(cancel, result):
+            return None
+        with self.lock:
+            before = self.details.get(self.baseline.oid)
+            runs = (*(run for run in (before.runs if before else ()) if run.status == "ok"), result.run)
+            if result.failure or result.run.status != "ok":
+                outcome = self._record(self.baseline, runs, _failed(result), result)
+                raise GitResearchError(
+                    f"the unchanged recipe fails: {outcome.headline.removeprefix('# ')}",
+                    f"see gitresearch show {self.baseline.short}, mend the recipe, commit, and run again",
+                )
+            missed = decision.missed_gates(self.study.gates, runs)
+            reason = f"the recipe itself misses a gate: {missed[0]}" if missed else ""
+            outcome = self._record(self.baseline, runs, Verdict("baseline", reason), result)
+            self.publish_best()
+            return outcome
+
+    def assess(self, trial: Trial, cancel: threading.Event | None = None) -> Outcome | None:
+        """Evaluate a trial that has no outcome. None where it was cancelled or somebody else is on it."""
+        claim = self.repo.claim(self.study.name, trial.oid, self.lease_seconds(), "assess")
+        if claim is None:
+            return None
+        try:
+            known = self.repo.outcome(trial.oid)
+            if known is not None and known.summary.status != "harness_abort":
+                self._settle(trial, known)
+                return known
+            return self._assess(trial, cancel)
+        finally:
+            claim.release()
+
+    def _assess(self, trial: Trial, cancel: threading.Event | None) -> Outcome | None:
+        reference = self.reference
+        done: list[Run] = []
+        result = None
+        for purpose in self._purposes(reference, done):
+            result = self.runs.run(trial, draw_seed(), purpose, cancel)
+            if _cancelled(cancel, result):
+                return None
+            done.append(result.run)
+            if result.run.status != "ok":
+                return self._record(trial, done, _failed(result), result)
+        if result is None:
+            raise GitResearchError("the study asks for no runs", "edit [seeds] in study.toml")
+        return self._record(trial, done, decision.verdict(self.study, done, reference), result)
+
+    def _purposes(self, reference: Reference, done: Sequence[Run]) -> Iterator[str]:
+        """The runs an assessment makes, decided as results come in: screening, then fresh seeds if those earn them."""
+        yield from ["screen"] * self.study.seeds.screen
+        if self.study.decision.rule == "two-tier" and decision.promising(self.study, done, reference):
+            yield from ["head"] * self.study.seeds.head
+
+    def confirm(self, oid: str, cancel: threading.Event | None = None) -> Outcome | None:
+        """One more confirmation seed of a keep; the last one decides the claim."""
+        trial = self.lineage[oid].trial
+        result = self.runs.run(trial, draw_seed(), "confirm", cancel)
+        if _cancelled(cancel, result):
+            return None
+        with self.lock:
+            before = self.details[oid]
+            runs = (*before.runs, result.run)
+            if result.run.status != "ok":
+                return self._record(trial, runs, replace(_failed(result), label="unconfirmed"), result)
+            metric = self.study.objective.metric
+            head = replace(before, runs=runs, summary=summarise("keep", metric, runs, before.summary.at))
+            if sum(run.purpose == "confirm" for run in runs) < self.study.seeds.confirm:
+                return self._write(trial, head)
+            return self._claim(trial, head)
+
+    def _claim(self, trial: Trial, head: Outcome) -> Outcome:
+        best = self.lineage.best
+        rival = self.details[best.trial.oid if best else self.baseline.oid]
+        others = [o for oid, o in self.details.items() if oid not in (trial.oid, best.trial.oid if best else "")]
+        self.claims_made += 1
+        found = decision.claim(self.study, head, rival, others, self.claims_made)
+        made = {**head.decision, **found.arithmetic, "claim_at": now()}
+        words = {"confirmed": found.confirmed, "reason": found.reason, "label": found.label}
+        summary = summarise(found.status, self.study.objective.metric, head.runs, head.summary.at, **words)
+        outcome = self._write(trial, replace(head, summary=summary, decision=made))
+        self.publish_best()
+        return outcome
+
+    def claim_due(self, *, ending: bool) -> str | None:
+        """The keep whose claim is due: the head, if it has made none, every few keeps or at the end."""
+        with self.lock:
+            head = self.lineage.head
+            if head is None or head.status != "keep" or self.study.decision.rule != "two-tier":
+                return None
+            mine = self.details.get(head.trial.oid)
+            if mine is None or "claim" in mine.decision:
+                return None
+            last = max((str(o.decision.get("claim_at", "")) for o in self.details.values()), default="")
+            keeps = sum(o.summary.status == "keep" and o.summary.at > last for o in self.details.values())
+            return head.trial.oid if ending or keeps >= self.study.decision.every else None
+
+    def publish_best(self) -> None:
+        """Let `best/<study>` point at what the notes say is best; its reflog is the history of improvement."""
+        best = self.lineage.best
+        if best is not None and self.repo.best(self.study.name) != best.trial.oid:
+            told = f"{best.status} {best.score:.6g}" if best.score is not None else best.status
+            self.repo.set_best(self.study.name, best.trial.oid, told)
+
+    def lease_seconds(self) -> float:
+        """Longer than any assessment can take: every run at its wall-clock backstop, and some for the hook."""
+        budget, seeds = self.study.budget, self.study.seeds
+        a_run = 4 * (budget.train_seconds + budget.eval_seconds) + 2 * self.study.evaluator.hook_seconds + 60
+        return (seeds.screen + seeds.head) * a_run
+
+    def _record(self, trial: Trial, runs: Sequence[Run], found: Verdict, result: RunResult) -> Outcome:
+        """Make the outcome of a verdict and write it."""
+        before = self.details.get(trial.oid)
+        at = before.summary.at if before else now()
+        words = {"confirmed": found.confirmed, "label": found.label, "reason": found.reason}
+        outcome = Outcome(
+            summary=summarise(found.status, self.study.objective.metric, runs, at, **words),
+            runs=tuple(runs),
+            failure=result.failure,
+            decision=found.arithmetic,
+            environment=result.environment,
+            binding=result.binding,
+        )
+        return self._write(trial, outcome)
+
+    def _write(self, trial: Trial, outcome: Outcome) -> Outcome:
+        self.repo.record(trial.oid, outcome)
+        self._settle(trial, outcome)
+        return outcome
+
+    def _settle(self, trial: Trial, outcome: Outcome) -> None:
+        with self.lock:
+            self.add(trial)
+            self.lineage.settle(trial.oid, outcome.summary)
+            if outcome.summary.status in ("baseline", "keep"):
+                self.details[trial.oid] = outcome
+            else:
+                self.details.pop(trial.oid, None)
+        self.on_settled(trial, outcome)
+
+
+def _failed(result: RunResult) -> Verdict:
+    failure = result.failure or Failure("score", "unknown")
+    line = failure.lines[-1] if failure.lines else failure.label
+    what = f"{failure.label} in {failure.phase}"
+    return Verdict(result.run.status, what if line == failure.label else f"{what}: {line}", failure.label)
+
+
+def _cancelled(cancel: threading.Event | None, result: RunResult) -> bool:
+    return cancel is not None and cancel.is_set() and result.run.status != "ok"

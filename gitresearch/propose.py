@@ -1,0 +1,150 @@
+"""Parent -> brief -> agent -> edits -> commit: how a trial comes about.
+
+The agent's answer is checked here and nowhere else: edits outside the surface, an edit that changes nothing, and a tree
+that was tried before never become a trial. The commit is made from the parent's tree, so lineage can't be misdeclared.
+"""
+
+import random
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+
+import tomli_w
+
+from gitresearch import brief
+from gitresearch.agents import Agent, Files, Proposal, ProposalFailed, Request, Usage
+from gitresearch.lineage import Lineage, Node
+from gitresearch.repo import Repo
+from gitresearch.study import Specialist, Study
+from gitresearch.surface import Edits, Surface
+from gitresearch.text import clean
+from gitresearch.trial import Trial
+
+TRIES = 3  # an agent that repeats a known tree is asked again so many times
+# A repair starts from a trial that failed for a reason an edit can mend.
+REPAIRABLE = frozenset({"size_blocked", "train_budget_overrun", "eval_budget_overrun", "crash", "disqualified"})
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Whose turn it is, with which operator, from which trial."""
+
+    specialist: Specialist
+    operator: str
+    parent: Trial
+    seed: int
+
+
+def next_turn(study: Study, lineage: Lineage, busy: Mapping[str, int], tired: set[str], seed: int) -> Turn | None:
+    """Choose specialist, operator and parent. None where nobody is left or there is nothing to start from.
+
+    Every specialist gets a turn before one gets two; after that turns are drawn with weight 1 + keeps per trial, so
+    that measured gains draw more without anyone going silent. `busy` counts turns under way, `tired` names specialists
+    that found no edit lately.
+    """
+    head = lineage.head
+    rested = [specialist for specialist in study.specialists if specialist.name not in tired]
+    if head is None or not rested:
+        return None
+    rng = random.Random(f"{study.name} {seed} {len(lineage)}")  # noqa: S311  (a choice, not a secret)
+    figures = lineage.figures()
+    turns = {s.name: busy.get(s.name, 0) + (figures[s.name].trials if s.name in figures else 0) for s in rested}
+    fewest = min(turns.values())
+    if fewest < 1:
+        specialist = next(s for s in rested if turns[s.name] == fewest)
+    else:
+        weights = [1 + 4 * figures[s.name].statuses["keep"] / turns[s.name] if s.name in figures else 1 for s in rested]
+        specialist = rng.choices(rested, weights)[0]
+    failed = repairable(lineage, specialist.name)
+    if failed is not None and rng.random() < 0.5:
+        return Turn(specialist, "repair", failed.trial, rng.getrandbits(31))
+    operator = "draft" if head.status == "baseline" else "improve"
+    return Turn(specialist, operator, head.trial, rng.getrandbits(31))
+
+
+def repairable(lineage: Lineage, specialist: str) -> Node | None:
+    """The specialist's latest trial, if it failed in a way an edit can mend and nobody has tried yet."""
+    latest = lineage.recent(1, specialist)
+    if latest and latest[0].status in REPAIRABLE and not lineage.children(latest[0].trial.oid):
+        return latest[0]
+    return None
+
+
+class Proposer:
+    """Makes trials of one study."""
+
+    def __init__(self, repo: Repo, study: Study, agent: Agent) -> None:
+        self.repo, self.study, self.agent = repo, study, agent
+        self._blobs: dict[str, bytes] = {}
+
+    def files_of(self, commit: str) -> Files:
+        """The commit's files under the recipe's root, by path from the repository's root."""
+        root = "" if self.study.recipe.root == "." else self.study.recipe.root
+        return {path: self._blob(entry.oid) for path, entry in self.repo.files(commit, root).items()}
+
+    def _blob(self, oid: str) -> bytes:
+        """A blob, held once however many trials share it: trials differ in a file or two."""
+        if oid not in self._blobs:
+            self._blobs[oid] = self.repo.blob(oid)
+        return self._blobs[oid]
+
+    def request(self, lineage: Lineage, turn: Turn) -> Request:
+        return Request(
+            study=self.study,
+            specialist=turn.specialist,
+            operator=turn.operator,
+            parent=turn.parent,
+            files=self.files_of(turn.parent.oid),
+            brief=brief.render(self.study, turn.specialist, lineage, turn.parent.oid),
+            lineage=lineage,
+            files_of=self.files_of,
+            seed=turn.seed,
+        )
+
+    def answer(self, lineage: Lineage, request: Request) -> tuple[Trial, float]:
+        """One new trial and what it cost in dollars.
+
+        ProposalFailed where the agent found no edit, or only ones that were tried before.
+        """
+        spent = Usage()
+        why = ""
+        for attempt in range(TRIES):
+            proposal = self.agent.propose(replace(request, seed=request.seed + attempt))
+            spent += proposal.usage
+            why = self.refusal(request.files, request.specialist, proposal.edits)
+            if not why:
+                tree = self.repo.tree_with(request.parent.oid, proposal.edits)
+                known = lineage.same_tree(tree)
+                if known is None:
+                    return self._commit(request, replace(proposal, usage=spent)), spent.dollars
+                why = f"the same files were tried before, in {known.trial.short}"
+        raise ProposalFailed(f"{request.specialist.name} found no new edit: {why}", usage=spent)
+
+    def refusal(self, files: Files, specialist: Specialist, edits: Edits) -> str:
+        """Why the edits can't become a trial, or nothing."""
+        if all(files.get(path) == after for path, after in edits.items()):
+            return "the edit changes nothing"
+        outside = Surface.of(specialist.surface).violations(files, edits)
+        return "; ".join(outside)
+
+    def _commit(self, request: Request, proposal: Proposal) -> Trial:
+        trial = self.repo.make_trial(proposal.hypothesis, [request.parent.oid], proposal.edits)
+        brief_blob = self.repo.put_blob(request.brief.encode())
+        said = self.repo.put_blob(clean(proposal.transcript, 1 << 20).encode()) if proposal.transcript else ""
+        document = self._document(request, proposal, brief_blob, said)
+        self.repo.record_proposal(trial.oid, document, [oid for oid in (brief_blob, said) if oid])
+        return trial
+
+    def _document(self, request: Request, proposal: Proposal, brief_blob: str, said: str) -> bytes:
+        """The proposals note: how the trial came about, with what the agent saw and said kept as blobs."""
+        doc = {
+            "schema": 1,
+            "specialist": request.specialist.name,
+            "operator": request.operator,
+            "agent": self.study.agent.kind,
+            "model": request.specialist.model or self.study.agent.model,
+            "seed": request.seed,
+            "brief": brief_blob,
+            "transcript": said,
+            "usage": asdict(proposal.usage),
+        }
+        return tomli_w.dumps(doc).encode()
