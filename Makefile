@@ -1,0 +1,70 @@
+# Every target makes what it needs: `make demo` in a fresh checkout is enough. GNU make, git, Python 3.11 or newer.
+
+PYTHON ?= python3
+BIN := .venv/bin
+JOBS ?= auto
+RUN := .venv/installed
+DEV := .venv/installed-dev
+
+.PHONY: help demo test test-slow lint format docs bench
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make demo       a small study of a few minutes in ./demo, on the CPU, without a key'
+	@echo 'make test       the fast tests'
+	@echo 'make test-slow  the tests that train'
+	@echo 'make lint       ruff and mypy'
+	@echo 'make format     let ruff lay out the code'
+	@echo 'make docs       write docs/commands.md from the commands themselves'
+	@echo 'make bench      the benchmarks'
+
+# Goes on where an earlier one stopped, and removes nothing.
+demo: $(RUN)
+	@test -e demo/study.toml || $(BIN)/gitresearch init --recipe golf demo
+	$(BIN)/gitresearch -C demo run --trials 12 --allow-unsandboxed
+	$(BIN)/gitresearch -C demo log
+	@echo
+	@echo 'The whole search is in ./demo. Where to look next:'
+	@echo '  $(BIN)/gitresearch -C demo best          the best trial'
+	@echo '  $(BIN)/gitresearch -C demo show TRIAL    one trial: hypothesis, outcome, change'
+	@echo "  git -C demo log --graph --notes='gitresearch/*' --branches='trial/*'    the same story by plain git"
+	@echo '  make demo                                twelve more trials'
+
+test: $(DEV)
+	$(BIN)/python -m pytest -q -n $(JOBS) -m 'not slow and not net'
+
+test-slow: $(DEV)
+	$(BIN)/python -m pytest -q -m 'slow and not net'
+
+lint: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(DEV)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(DEV)
+	$(BIN)/python docs/make_commands.py > docs/commands.md.new
+	mv docs/commands.md.new docs/commands.md
+
+bench: $(DEV)
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'gitresearch needs Python 3.11 or newer; try: make PYTHON=python3.12 $(MAKECMDGOALS)' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+	  { echo 'this Python makes no virtual environments; try: sudo apt install python3-venv' >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+# pip learnt dependency groups in 25.1. constraints.txt keeps torch on its CPU build.
+$(RUN): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[recipes]'
+	@touch $@
+
+$(DEV): $(RUN)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev
+	@touch $@
