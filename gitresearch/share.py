@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gitresearch.errors import GitResearchError
 
+REINSTALL = "pip install --force-reinstall gitresearch"
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -31,7 +32,7 @@ def recipe(name: str) -> Path:
     if len(meant) == 1:
         return known[meant[0]]
     if not known:
-        raise GitResearchError("this installation carries no recipes", "pip install --force-reinstall gitresearch")
+        raise GitResearchError("this installation carries no recipes", REINSTALL)
     near = meant or difflib.get_close_matches(name, known, 3, 0.4) or list(known)
     raise GitResearchError(f"there is no recipe {name!r}", f"gitresearch init --recipe {' | '.join(near)}")
 
@@ -40,5 +41,5 @@ def hook_of(name: str) -> Path:
     """The folder of the evaluator hook that belongs to a recipe."""
     folder = root() / "evaluator_hooks" / recipe(name).name
     if not folder.is_dir():
-        raise GitResearchError(f"the recipe {folder.name} ships without its evaluator hook", "gitresearch doctor")
+        raise GitResearchError(f"the recipe {folder.name} ships without its evaluator hook", REINSTALL)
     return folder
