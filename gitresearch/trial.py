@@ -6,16 +6,19 @@ and a trailer block that git's own tools read (`git interpret-trailers --parse`)
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from gitresearch.errors import FormatError
-from gitresearch.text import clean, one_line, require_safe, slug
+from gitresearch.text import MAX_MESSAGE_BYTES, clean, one_line, require_safe, slug
 
 OPERATORS = ("baseline", "draft", "improve", "repair", "combine", "ablate", "replicate")
 SUBJECT_LIMIT = 72
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _BRANCH = re.compile(r"trial/([a-z0-9][a-z0-9_-]{0,63})/([a-z0-9-]{1,48})-([0-9a-f]{8})")
 _TRAILER = re.compile(r"([A-Za-z][A-Za-z-]*): (.*)")
+_DIVIDER = re.compile(r"^(?:---|. -{24} >8 -{24})")
+# What tidy_body would change; one search costs a tenth of tidying and comparing.
+_UNTIDY = re.compile(rf"{_DIVIDER.pattern}|[^\S\n]$|\n\n\n|\A\n|\n\Z", re.MULTILINE)
 _ASSISTED = re.compile(r"[A-Za-z0-9._-]{1,64}:[^\s:][^\s]{0,127}")
 
 
@@ -38,9 +41,10 @@ class Hypothesis:
     def __post_init__(self) -> None:
         require_safe(self.subject, "the subject")
         require_safe(self.body, "the body")
-        if not self.subject or len(self.subject) > SUBJECT_LIMIT or self.subject != " ".join(self.subject.split()):
-            raise FormatError(f"the subject must be one line of 1 to {SUBJECT_LIMIT} characters: {self.subject[:100]!r}")
-        if self.body != tidy_body(self.body):
+        subject = self.subject
+        if not 0 < len(subject) <= SUBJECT_LIMIT or subject != " ".join(subject.split()) or subject.startswith("---"):
+            raise FormatError(f"the subject must be one line of 1 to {SUBJECT_LIMIT} characters: {subject[:100]!r}")
+        if _UNTIDY.search(self.body):
             raise FormatError("the body holds blank runs, trailing space or a line that git takes for a divider")
         for what, name in (("study", self.study), ("specialist", self.specialist)):
             if not NAME.fullmatch(name):
@@ -55,7 +59,7 @@ class Hypothesis:
     @classmethod
     def from_text(cls, subject: str, body: str = "", **fields: str | float | None) -> "Hypothesis":
         """A hypothesis from free text (a model's or a person's): cleaned and cut to what git takes."""
-        subject = one_line(subject, SUBJECT_LIMIT) or "a change without a stated hypothesis"
+        subject = one_line(subject.lstrip("- \t\n"), SUBJECT_LIMIT) or "a change without a stated hypothesis"
         return cls(subject=subject, body=tidy_body(clean(body, 32 * 1024)), **fields)  # type: ignore[arg-type]
 
     def message(self) -> str:
@@ -75,11 +79,12 @@ class Hypothesis:
 
 
 def tidy_body(body: str) -> str:
-    """The body as it is stored: no trailing space, no runs of blank lines, and no line that starts with `---`.
+    """The body as it is stored: no trailing space, no runs of blank lines, and no line that git takes for a divider.
 
-    `git interpret-trailers` takes `---` for the start of a patch and would miss the trailers below it.
+    `git interpret-trailers` takes `---` for the start of a patch and a scissors line for the end of the message, and
+    would miss the trailers below them.
     """
-    lines = [re.sub(r"^-{3,}", lambda m: " " + m[0], line.rstrip()) for line in body.split("\n")]
+    lines = [_DIVIDER.sub(r" \g<0>", line.rstrip()) for line in body.split("\n")]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip("\n")
 
 
@@ -87,28 +92,28 @@ def parse_message(message: str) -> Hypothesis:
     """The hypothesis in a commit message. FormatError where it is not a trial's message."""
     text = message.rstrip("\n")
     head, _, block = text.rpartition("\n\n")
-    fields: dict[str, str] = {}
+    found: dict[str, str] = {}
     for line in block.split("\n"):
         match = _TRAILER.fullmatch(line)
-        if not match or match[1] in fields:
+        if not match or match[1] in found:
             raise FormatError("not a trial: the message does not end in its trailers")
-        fields[match[1]] = match[2]
-    unknown = fields.keys() - {"Study", "Specialist", "Operator", "Expected-Delta", "Assisted-by"}
-    if unknown or not {"Study", "Specialist", "Operator"} <= fields.keys():
+        found[match[1]] = match[2]
+    unknown = found.keys() - {"Study", "Specialist", "Operator", "Expected-Delta", "Assisted-by"}
+    if unknown or not {"Study", "Specialist", "Operator"} <= found.keys():
         raise FormatError("not a trial: the message lacks the trailers Study, Specialist and Operator")
     subject, _, body = head.partition("\n\n")
     try:
-        expected = float(fields["Expected-Delta"]) if "Expected-Delta" in fields else None
+        expected = float(found["Expected-Delta"]) if "Expected-Delta" in found else None
     except ValueError:
-        raise FormatError(f"Expected-Delta is not a number: {fields['Expected-Delta'][:100]!r}") from None
+        raise FormatError(f"Expected-Delta is not a number: {found['Expected-Delta'][:100]!r}") from None
     return Hypothesis(
         subject=subject,
         body=body,
-        study=fields["Study"],
-        specialist=fields["Specialist"],
-        operator=fields["Operator"],
+        study=found["Study"],
+        specialist=found["Specialist"],
+        operator=found["Operator"],
         expected=expected,
-        assisted_by=fields.get("Assisted-by", ""),
+        assisted_by=found.get("Assisted-by", ""),
     )
 
 
@@ -169,3 +174,83 @@ class Trial:
     @property
     def operator(self) -> str:
         return self.hypothesis.operator
+
+
+def read_commit(oid: str, raw: bytes) -> Trial:
+    """The trial that a commit object's bytes hold. FormatError where it is none.
+
+    Messages in plain ASCII as `Hypothesis.message` prints them take a path that checks the same rules on the bytes, in
+    a fifth of the time: at 100,000 trials that is seconds.
+    """
+    header = _HEADER.match(raw)
+    if header is None:
+        raise FormatError("not a trial: the commit cannot be read")
+    tree, parents, time = header.groups()
+    start = header.end()
+    if raw[start : start + 1] != b"\n":  # further headers: a signature, an encoding
+        start = raw.find(b"\n\n", start) + 1
+    hypothesis = _quick(raw, start + 1) or _slow(raw, start + 1)
+    lineage = tuple([parents[at : at + 40].decode() for at in range(7, len(parents), 48)])
+    return Trial(oid, tree.decode(), lineage, int(time), hypothesis)
+
+
+_HEADER = re.compile(
+    rb"tree ([0-9a-f]{40})\n((?:parent [0-9a-f]{40}\n)*)author [^\n]*\ncommitter [^\n]*> ([0-9]{1,12}) [+-][0-9]{4}\n"
+)
+_QUICK = re.compile(
+    rb"\n\nStudy: ([a-z0-9][a-z0-9_-]{0,63})\nSpecialist: ([a-z0-9][a-z0-9_-]{0,63})\nOperator: (%b)\n"
+    rb"(?:Expected-Delta: ([+-][0-9]+(?:\.[0-9]+)?(?:e-[0-9]{1,3}|e\+[0-9]{2})?)\n)?"
+    rb"(?:Assisted-by: ([A-Za-z0-9._-]{1,64}:[!-9;-~][!-~]{0,127})\n)?\Z" % "|".join(OPERATORS).encode()
+)
+_QUICK_SAFE = bytes([0x0A, *range(0x20, 0x7F)])
+_QUICK_UNTIDY = (b" \n", b"\n---", b"\n\n\n", b" >8 ")
+
+
+def _quick(raw: bytes, start: int) -> Hypothesis | None:
+    """The hypothesis, None where the message is not quite plain."""
+    end = raw.rfind(b"\n\nStudy: ", start)
+    match = _QUICK.match(raw, end) if end >= 0 else None
+    if match is None:
+        return None
+    head = raw[start:end]
+    subject, _, body = head.partition(b"\n\n")
+    if (
+        head.translate(None, _QUICK_SAFE)
+        or not 0 < len(subject) <= SUBJECT_LIMIT
+        or subject != b" ".join(subject.split())
+        or subject.startswith(b"---")
+        or len(head) > MAX_MESSAGE_BYTES
+        or body.startswith((b"---", b"\n"))
+        or body.endswith((b" ", b"\n"))
+        or any([sign in body for sign in _QUICK_UNTIDY])
+        or len(head) == len(subject) + 2
+    ):
+        return None
+    study, specialist, operator, expected, assisted = match.groups()
+    return _unchecked(
+        subject.decode(),
+        study.decode(),
+        specialist.decode(),
+        operator.decode(),
+        body.decode(),
+        float(expected) if expected else None,
+        assisted.decode() if assisted else "",
+    )
+
+
+def _unchecked(*values: str | float | None) -> Hypothesis:
+    """A hypothesis whose parts are known to be sound, in the order of its fields."""
+    hypothesis = object.__new__(Hypothesis)
+    for setter, value in zip(_SETTERS, values, strict=True):
+        setter(hypothesis, value)
+    return hypothesis
+
+
+_SETTERS = [getattr(Hypothesis, field.name).__set__ for field in fields(Hypothesis)]
+
+
+def _slow(raw: bytes, start: int) -> Hypothesis:
+    try:
+        return parse_message(raw[start:].decode("utf-8"))
+    except UnicodeDecodeError:
+        raise FormatError("not a trial: the message is not UTF-8") from None

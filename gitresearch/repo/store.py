@@ -1,72 +1,40 @@
-"""`Repo`: the verbs of the store. Each is a few lines over the module that does the work."""
+"""`Repo`: the verbs of the store. Trials, studies and upkeep are here; content, notes and leases in its bases."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+import threading
+import time as clock
+from collections.abc import Mapping, Sequence
 
-from gitresearch.outcome import Outcome
-from gitresearch.repo.claims import Claim
-from gitresearch.repo.values import ClaimInfo, File, NewTrial, Oddity, Record
-from gitresearch.trial import Hypothesis, Trial
+from gitresearch.errors import FormatError, GitResearchError
+from gitresearch.repo import identity, lookup
+from gitresearch.repo.core import checked_name
+from gitresearch.repo.door import guarded
+from gitresearch.repo.leasing import Leasing
+from gitresearch.repo.ledger import Git, Ledger
+from gitresearch.repo.locks import clear_old_locks
+from gitresearch.repo.noting import Noting
+from gitresearch.repo.objects import Batch, print_commit
+from gitresearch.repo.packing import pack_if_needed
+from gitresearch.repo.refs import BEST, STUDIES, Moved
+from gitresearch.repo.values import Oddity, Record
+from gitresearch.text import one_line
+from gitresearch.trial import Hypothesis, Trial, read_commit
+
+BASELINE = "gitresearch <gitresearch@localhost>"
 
 
-class Repo:
+class Repo(Noting, Leasing):
     """A git repository that holds studies. Open it with `Repo.open`; safe to use from several threads and processes."""
 
-    git_dir: Path
-    common_dir: Path
-    workdir: Path | None
-    oddities: list[Oddity]
-    """What the last `trials()` found under `refs/heads/trial/` that is no trial."""
-
-    @classmethod
-    def open(cls, path: Path, *, durable: bool = True) -> "Repo":
-        """The repository that `path` lies in, looked for upwards as `git -C` does. `durable` makes every write survive
-        a power cut once it returns (fsync)."""
-        raise NotImplementedError
-
-    # -- commits and files
-
-    def head_commit(self) -> str:
-        """HEAD's commit; detached is fine. GitResearchError where there is no commit yet."""
-        raise NotImplementedError
-
-    def resolve_commit(self, rev: str) -> str:
-        """The commit a revision names (branch, tag, oid or prefix, `HEAD~2`). GitResearchError where it names none."""
-        raise NotImplementedError
-
-    def read_file(self, commit: str, path: str) -> bytes | None:
-        """A file's bytes in a commit, None where it has no such file."""
-        raise NotImplementedError
-
-    def files(self, commit: str, root: str = "") -> dict[str, File]:
-        """Every file under `root` (the whole tree by default), by path relative to the repository's root, sorted."""
-        raise NotImplementedError
-
-    def export(self, commit: str, root: str, dest: Path) -> None:
-        """Write the files under `root` into the empty directory `dest` (made if missing), bytes as committed: no
-        filters, no `.git`. GitResearchError before anything is written where the tree holds a link, a submodule, an
-        evil name or too much."""
-        raise NotImplementedError
-
-    def tree_with(self, commit: str, edits: Mapping[str, bytes | None]) -> str:
-        """The oid of the commit's tree with the edits applied; None deletes. Modes of edited files stay. FormatError
-        for a path that git or a file system would take for something else."""
-        raise NotImplementedError
-
-    def diff(self, a: str, b: str, paths: Sequence[str] | None = None) -> str:
-        """The change from commit `a` to commit `b` as unified text, only under `paths` where given."""
-        raise NotImplementedError
-
-    def put_blob(self, data: bytes) -> str:
-        """Store bytes, return their oid. A blob that no note or commit names may be pruned after two weeks."""
-        raise NotImplementedError
-
-    def blob(self, oid: str) -> bytes:
-        """A blob's bytes. GitResearchError where there is none."""
-        raise NotImplementedError
+    def __init__(self, git_dir: str, *, durable: bool = True) -> None:
+        super().__init__(git_dir, durable=durable)
+        self.oddities: list[Oddity] = []
+        self._git = Git(self.common_dir, self._source, self._trees)
+        self._ledger = Ledger()
+        self._reading = threading.RLock()
 
     # -- trials
 
+    @guarded("make a trial")
     def make_trial(
         self,
         hypothesis: Hypothesis,
@@ -77,103 +45,126 @@ class Repo:
     ) -> Trial:
         """Commit the first parent's tree plus the edits and give it its branch. Author is the specialist, committer the
         user. `time` is in seconds since 1970. Doing it again with the same time gives the same trial."""
-        raise NotImplementedError
+        if not parents or len(set(parents)) != len(parents):
+            raise FormatError("a trial stands on one parent, or on several that differ")
+        times = [lookup.commit_time(self._odb.read(oid)[1]) for oid in parents]
+        # A child is younger than its parents even on a fast loop or a set-back clock: order in time is order in lineage.
+        seconds = max(int(clock.time()), 1 + max(times)) if time is None else time
+        batch = self._batch()
+        tree = self._trees.edited(batch, self._tree(parents[0]), edits)
+        author = f"{identity.specialist_author(hypothesis.specialist)} {seconds} +0000"
+        committer = f"{identity.committer(self._handle)} {seconds} +0000"
+        return self._commit_trial(
+            batch, hypothesis, print_commit(tree, parents, author, committer, hypothesis.message())
+        )
 
+    @guarded("make the baseline")
     def make_baseline(self, study: str, base: str) -> Trial:
         """The trial of the unchanged recipe: the base's tree, names and times fixed, so every clone makes the same."""
-        raise NotImplementedError
+        who = f"{BASELINE} {lookup.commit_time(self._odb.read(base)[1])} +0000"
+        hypothesis = Hypothesis("measure the unchanged recipe", study, "baseline", operator="baseline")
+        raw = print_commit(self._tree(base), [base], who, who, hypothesis.message())
+        return self._commit_trial(self._batch(), hypothesis, raw)
 
+    def _commit_trial(self, batch: Batch, hypothesis: Hypothesis, raw: bytes) -> Trial:
+        trial = read_commit(batch.write("commit", raw), raw)
+        if trial.hypothesis != hypothesis:
+            raise FormatError("the message does not read back as it was meant")
+        batch.sync()
+        self._create(f"refs/heads/{trial.branch}", trial.oid)
+        return trial
+
+    @guarded("make a trial's branch")
     def ensure_branch(self, trial: Trial) -> None:
         """Make the trial's branch where it is missing (a crash between commit and ref, an archived trial)."""
-        raise NotImplementedError
+        self._tree(trial.oid)
+        self._create(f"refs/heads/{trial.branch}", trial.oid)
 
+    @guarded("read a trial")
     def trial(self, oid: str) -> Trial:
         """The trial that a commit is. FormatError where it is none."""
-        raise NotImplementedError
+        return read_commit(oid, self._odb.read(oid)[1])
 
+    @guarded("read the trials")
     def trials(self, study: str | None = None) -> list[Record]:
         """Every trial with its outcome's head, oldest first (time, then oid), in one pass. Refs that are no trials are
         in `oddities` afterwards. A second call costs the difference only."""
-        raise NotImplementedError
+        with self._reading:
+            self._refresh()
+            records = self._ledger.records()
+        return records if study is None else [record for record in records if record.trial.study == study]
 
+    @guarded("find a trial")
     def find(self, text: str, study: str | None = None) -> Trial:
         """The one trial that `text` names: oid or prefix (4 digits and more), branch, `slug-oid8`, or `best`.
         GitResearchError with the nearest or with the candidates."""
-        raise NotImplementedError
+        if text == "best" or text.startswith("best/"):
+            return self.trial(lookup.best(self.studies(), self.best, text, study))
+        return lookup.find([record.trial for record in self.trials(study)], text)
 
+    def _refresh(self) -> None:
+        self._ledger.apply(self._git.changes(self._ledger.listing))
+        self.oddities = list(self._ledger.oddities.values())
+
+    @guarded("read the trials")
     def latest(self, study: str, n: int = 20) -> list[Record]:
         """The n newest trials, newest first; out of the cache, so its time does not grow with the study."""
-        raise NotImplementedError
+        return self.trials(study)[: -n - 1 : -1]
 
+    @guarded("read the trials")
     def leaders(self, study: str, n: int = 20, direction: str = "min") -> list[Record]:
         """The n best-scored measured trials (not the disqualified), best first; out of the cache."""
-        raise NotImplementedError
+        return lookup.leaders(self.trials(study), n, direction)
 
     # -- studies
 
+    @guarded("pin the study")
     def pin_study(self, study: str, base: str) -> None:
         """Remember the study's base commit for good. GitResearchError where it is pinned to another commit."""
-        raise NotImplementedError
+        name = STUDIES + checked_name(study)
+        self._tree(base)
+        try:
+            self._create(name, base)
+        except Moved:
+            pinned = self._refs.get(name)
+            why = f"the study {study} stands on {pinned}, not on {base}"
+            raise GitResearchError(why, "give the changed study another name in study.toml") from None
 
+    @guarded("read the studies")
     def study_base(self, study: str) -> str | None:
         """The commit the study is pinned to, None where it is not."""
-        raise NotImplementedError
+        return self._refs.get(STUDIES + checked_name(study))
 
+    @guarded("read the studies")
     def studies(self) -> dict[str, str]:
         """Every pinned study with its base commit, by name."""
-        raise NotImplementedError
+        return {name.removeprefix(STUDIES): oid for name, oid in self._refs.under(STUDIES).items()}
 
+    @guarded("move the best trial")
     def set_best(self, study: str, oid: str, reason: str) -> None:
         """Move `best/<study>` to a trial, with `reason` in its reflog; compares before it sets."""
-        raise NotImplementedError
+        name, who = BEST + checked_name(study), f"{identity.committer(self._handle)} {int(clock.time())} +0000"
+        self._tree(oid)
+        with self._lock() as held:
+            old = self._refs.get(name)
+            if old != oid:
+                self._set(held, name, oid, old)
+                self._refs.append_log(name, old, oid, who, one_line(reason))
 
+    @guarded("read the best trial")
     def best(self, study: str) -> str | None:
         """The commit `best/<study>` points to."""
-        raise NotImplementedError
-
-    # -- notes
-
-    def evaluator_id(self) -> str:
-        """This clone's name as an evaluator, made on first use and kept in the clone's git config."""
-        raise NotImplementedError
-
-    def record(self, trial_oid: str, outcome: Outcome) -> None:
-        """Append the outcome to this evaluator's notes. When it returns, the outcome is on disk. It takes the place of
-        an earlier one of the same trial; the chain of notes commits keeps that."""
-        raise NotImplementedError
-
-    def record_proposal(self, trial_oid: str, document: bytes) -> None:
-        """Append how a trial came about to this clone's proposal notes."""
-        raise NotImplementedError
-
-    def outcome(self, trial_oid: str) -> Outcome | None:
-        """The trial's whole outcome (of several evaluators': the earliest). FormatError where it can't be read."""
-        raise NotImplementedError
-
-    def proposal(self, trial_oid: str) -> bytes | None:
-        """How the trial came about, as it was recorded."""
-        raise NotImplementedError
-
-    # -- leases
-
-    def claim(self, study: str, trial_oid: str, seconds: float, purpose: str = "") -> Claim | None:
-        """A lease on the trial for `seconds`, None where somebody alive holds it."""
-        raise NotImplementedError
-
-    def claims(self, study: str) -> list[ClaimInfo]:
-        """Every lease of the study, lapsed ones too."""
-        raise NotImplementedError
+        return self._refs.get(BEST + checked_name(study))
 
     # -- upkeep
 
+    @guarded("clear stale locks")
     def clear_stale_locks(self) -> list[str]:
         """Remove lock files that a dead process left; their paths relative to the git directory."""
-        raise NotImplementedError
+        with self._lock() as held:
+            return sorted([*held.recovered, *clear_old_locks(self.common_dir)])
 
+    @guarded("pack the repository")
     def pack_if_needed(self) -> bool:
         """Pack loose objects and refs once they pile up; beside running writers it is safe. Whether it did."""
-        raise NotImplementedError
-
-    def import_trials(self, items: Iterable[NewTrial]) -> list[str]:
-        """Add many trials with their outcomes at once, as packs. Their oids, in order."""
-        raise NotImplementedError
+        return pack_if_needed(self.git_dir, self.common_dir)

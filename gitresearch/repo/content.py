@@ -1,0 +1,82 @@
+"""Commits and files: reading them, writing trees and blobs, exporting, comparing."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pygit2
+
+from gitresearch.errors import GitResearchError
+from gitresearch.repo import lookup
+from gitresearch.repo.core import Core
+from gitresearch.repo.door import guarded
+from gitresearch.repo.values import File
+from gitresearch.text import one_line
+
+
+class Content(Core):
+    """What commits hold."""
+
+    @guarded("read HEAD")
+    def head_commit(self) -> str:
+        """HEAD's commit; detached is fine. GitResearchError where there is no commit yet."""
+        if self._handle.head_is_unborn:
+            raise GitResearchError("this repository has no commit yet", "git add -A && git commit -m 'first commit'")
+        return str(self._handle.head.peel(pygit2.Commit).id)
+
+    @guarded("look up a commit")
+    def resolve_commit(self, rev: str) -> str:
+        """The commit a revision names (branch, tag, oid or prefix, `HEAD~2`). GitResearchError where it names none."""
+        try:
+            return str(self._handle.revparse_single(rev).peel(pygit2.Commit).id)
+        except (KeyError, ValueError, pygit2.GitError):
+            raise GitResearchError(f"no commit is called {one_line(rev, 100)!r}", "git log --oneline --all") from None
+
+    @guarded("read a file")
+    def read_file(self, commit: str, path: str) -> bytes | None:
+        """A file's bytes in a commit, None where it has no such file."""
+        entry = self._trees.entry(self._tree(commit), path)
+        if entry is None or not entry.mode.startswith(b"10"):
+            return None
+        return self.blob(entry.oid.hex())
+
+    @guarded("list files")
+    def files(self, commit: str, root: str = "") -> dict[str, File]:
+        """Every file under `root` (the whole tree by default), by path relative to the repository's root, sorted."""
+        return self._trees.files(self._tree(commit), root.strip("/"))
+
+    @guarded("write a commit's files out")
+    def export(self, commit: str, root: str, dest: Path) -> None:
+        """Write the files under `root` into the empty directory `dest` (made if missing), bytes as committed: no
+        filters, no `.git`. GitResearchError before anything is written where the tree holds a link, a submodule, an
+        evil name or too much."""
+        self._trees.export(self._tree(commit), root.strip("/"), dest)
+
+    @guarded("edit files")
+    def tree_with(self, commit: str, edits: Mapping[str, bytes | None]) -> str:
+        """The oid of the commit's tree with the edits applied; None deletes. Modes of edited files stay. FormatError
+        for a path that git or a file system would take for something else."""
+        batch = self._batch()
+        tree = self._trees.edited(batch, self._tree(commit), edits)
+        batch.sync()
+        return tree
+
+    @guarded("compare two commits")
+    def diff(self, a: str, b: str, paths: Sequence[str] | None = None) -> str:
+        """The change from commit `a` to commit `b` as unified text, only under `paths` where given."""
+        return lookup.diff(self._handle, self._tree(a), self._tree(b), paths)
+
+    @guarded("store a blob")
+    def put_blob(self, data: bytes) -> str:
+        """Store bytes, return their oid. A blob that no note or commit names may be pruned after two weeks."""
+        batch = self._batch()
+        oid = batch.write("blob", data)
+        batch.sync()
+        return oid
+
+    @guarded("read a blob")
+    def blob(self, oid: str) -> bytes:
+        """A blob's bytes. GitResearchError where there is none."""
+        kind, data = self._odb.read(oid)
+        if kind != pygit2.enums.ObjectType.BLOB:
+            raise GitResearchError(f"{oid} is no blob", f"git cat-file -t {oid}")
+        return bytes(data)

@@ -1,0 +1,77 @@
+"""Notes: outcomes and proposals, each on a ref with one writer, as a chain of commits that only grows."""
+
+import time
+from collections.abc import Iterator
+
+from gitresearch.errors import GitResearchError
+from gitresearch.outcome import Outcome
+from gitresearch.repo import identity
+from gitresearch.repo.content import Content
+from gitresearch.repo.door import guarded
+from gitresearch.repo.notes import find_note, put_note
+from gitresearch.repo.objects import print_commit
+from gitresearch.repo.refs import OUTCOMES, PROPOSALS, Moved
+
+RETRIES = 20
+
+
+class Noting(Content):
+    """What evaluators found, and how trials came about."""
+
+    @guarded("name this evaluator")
+    def evaluator_id(self) -> str:
+        """This clone's name as an evaluator, made on first use and kept in the clone's git config."""
+        found = identity.read_evaluator(self.common_dir)
+        if found is None:
+            with self._lock() as held:
+                held.intend(f"{self.common_dir}/config.lock")
+                who = identity.committer(self._handle).split(" <")[0]
+                found = identity.read_evaluator(self.common_dir) or identity.make_evaluator(self.common_dir, who)
+        return found
+
+    @guarded("record the outcome")
+    def record(self, trial_oid: str, outcome: Outcome) -> None:
+        """Append the outcome to this evaluator's notes. When it returns, the outcome is on disk. It takes the place of
+        an earlier one of the same trial; the chain of notes commits keeps that."""
+        self._append(OUTCOMES, trial_oid, outcome.note(), f"outcome of {trial_oid[:8]}: {outcome.summary.status}")
+
+    @guarded("record the proposal")
+    def record_proposal(self, trial_oid: str, document: bytes) -> None:
+        """Append how a trial came about to this clone's proposal notes."""
+        self._append(PROPOSALS, trial_oid, document, f"proposal of {trial_oid[:8]}")
+
+    def _append(self, prefix: str, trial_oid: str, note: bytes, message: str) -> None:
+        self._tree(trial_oid)
+        name = prefix + self.evaluator_id()
+        who = f"{identity.committer(self._handle)} {int(time.time())} +0000"
+        for _ in range(RETRIES):
+            with self._lock() as held:
+                tip = self._refs.get(name)
+                batch = self._batch()
+                blob = bytes.fromhex(batch.write("blob", note))
+                tree = put_note(self._trees, batch, self._tree(tip) if tip else None, trial_oid.encode(), blob)
+                parents = [tip] if tip else []
+                commit = batch.write("commit", print_commit(tree, parents, who, who, message + "\n"))
+                batch.sync()
+                try:
+                    return self._set(held, name, commit, tip)
+                except Moved:
+                    continue  # `git notes` wrote between our look and our lock file: take its tree
+        raise GitResearchError(f"{name} moves faster than it can be written", f"git log -5 {name}")
+
+    @guarded("read the outcome")
+    def outcome(self, trial_oid: str) -> Outcome | None:
+        """The trial's whole outcome (of several evaluators': the earliest). FormatError where it can't be read."""
+        notes = [Outcome.parse(note) for _, note in self._notes_of(OUTCOMES, trial_oid)]
+        return min(notes, key=lambda outcome: outcome.summary.at, default=None)
+
+    @guarded("read the proposal")
+    def proposal(self, trial_oid: str) -> bytes | None:
+        """How the trial came about, as it was recorded."""
+        return next((note for _, note in self._notes_of(PROPOSALS, trial_oid)), None)
+
+    def _notes_of(self, prefix: str, oid: str) -> Iterator[tuple[str, bytes]]:
+        for name, tip in self._refs.under(prefix).items():
+            blob = find_note(self._trees, self._tree(tip), oid)
+            if blob:
+                yield name.removeprefix(prefix), self.blob(blob)
