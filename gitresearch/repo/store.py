@@ -48,7 +48,7 @@ class Repo(Noting, Leasing):
         if not parents or len(set(parents)) != len(parents):
             raise FormatError("a trial stands on one parent, or on several that differ")
         times = [lookup.commit_time(self._odb.read(oid)[1]) for oid in parents]
-        # A child is younger than its parents even on a fast loop or a set-back clock: order in time is order in lineage.
+        # A child is younger than its parents, on a fast loop and a set-back clock too: time orders the lineage.
         seconds = max(int(clock.time()), 1 + max(times)) if time is None else time
         batch = self._batch()
         tree = self._trees.edited(batch, self._tree(parents[0]), edits)

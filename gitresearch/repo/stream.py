@@ -1,8 +1,8 @@
 """Reading many objects: loose ones here, packed ones by `git cat-file` beside us.
 
 libgit2 unpacks 100,000 commits and notes in 2 s and holds the interpreter meanwhile. A child of git's does it on
-another core while this process parses, which makes reading as fast as `git log`. Loose objects are the other way round: git
-searches every pack first and needs 90 µs each; opening the file and inflating it takes 12.
+another core while this process parses, which makes reading as fast as `git log`. Loose objects are the other way
+round: git searches every pack first and needs 90 µs each; opening the file and inflating it takes 12.
 """
 
 import os
