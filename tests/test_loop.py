@@ -1,0 +1,286 @@
+"""The loop over a real repository with a scripted evaluator: what is done next, and what survives an interruption."""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gitresearch.errors import GitResearchError
+from gitresearch.lab import Lab
+from gitresearch.loop import Loop, Plan, Report, Stop
+from gitresearch.outcome import Outcome
+from gitresearch.propose import Proposer
+from gitresearch.repo import Repo
+from gitresearch.study import Study, load
+from gitresearch.trial import Trial
+from tests.fakes import FakeAgent, FakeRuns
+
+STUDY = """
+name = "s"
+[recipe]
+train = "python train.py"
+[objective]
+metric = "loss"
+[evaluator]
+hook = "hook.py"
+[seeds]
+baseline = 3
+head = 1
+confirm = 3
+[[specialists]]
+name = "one"
+surface = ["train.py"]
+[[specialists]]
+name = "two"
+surface = ["train.py"]
+"""
+
+
+class Quiet:
+    """A watcher that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+        self.outcomes: list[tuple[str, str]] = []
+
+    def proposed(self, trial: Trial) -> None: ...
+
+    def settled(self, trial: Trial, outcome: Outcome) -> None:
+        self.outcomes.append((trial.subject, outcome.summary.status))
+
+    def said(self, text: str) -> None:
+        self.words.append(text)
+
+
+@pytest.fixture
+def study() -> Study:
+    return load(STUDY)
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Repo:
+    """A repository with a recipe whose VALUE is 1.0, its study begun."""
+    top = tmp_path / "study"
+    top.mkdir()
+    (top / "train.py").write_text("VALUE = 1.0\n")
+    (top / "study.toml").write_text(STUDY)
+    (top / "hook.py").write_text("")
+    for args in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-qm", "begin"]):
+        subprocess.run(["git", "-C", str(top), *args], check=True)
+    repo = Repo.open(top, durable=False)
+    repo.pin_study("s", repo.head_commit())
+    return repo
+
+
+def value_of(repo: Repo, trial: Trial) -> float:
+    data = repo.read_file(trial.oid, "train.py") or b""
+    return float(data.decode().split("=")[1])
+
+
+def make_loop(
+    repo: Repo,
+    study: Study,
+    values: list[float],
+    *,
+    runs: FakeRuns | None = None,
+    stop: Stop | None = None,
+    **plan: object,
+) -> tuple[Loop, FakeRuns, Quiet]:
+    rng = random.Random(1)
+    runs = runs or FakeRuns(lambda trial, _seed, _purpose: value_of(repo, trial) + rng.gauss(0, 0.001))
+    lab = Lab(repo, study, repo.study_base("s") or "", runs)
+    proposer = Proposer(repo, study, FakeAgent(values))
+    watcher = Quiet()
+    return Loop(lab, proposer, Plan(**plan), stop or Stop(), watcher), runs, watcher  # type: ignore[arg-type]
+
+
+def run_loop(repo: Repo, study: Study, values: list[float], **more: object) -> tuple[Loop, Report]:
+    loop, _, _ = make_loop(repo, study, values, **more)  # type: ignore[arg-type]
+    return loop, loop.run()
+
+
+def test_the_loop_calibrates_searches_and_claims(repo: Repo, study: Study) -> None:
+    """From nothing to a confirmed best: baseline seeds, trials by turns, keeps on fresh seeds, a claim at the end."""
+    loop, report = run_loop(repo, study, [0.9, 1.2, 0.5, 0.8], trials=4)
+    lineage = loop.lab.lineage
+
+    assert report.why == "4 trials proposed"
+    assert lineage.statuses() == {"baseline": 1, "keep": 2, "discard": 2}
+    assert lineage.best is lineage.head
+    assert lineage.best is not None
+    assert lineage.best.summary is not None
+    assert lineage.best.summary.confirmed
+    assert repo.best("s") == lineage.best.trial.oid
+    assert {node.trial.specialist for node in lineage} == {"baseline", "one", "two"}
+
+
+def test_what_git_holds_is_what_the_loop_knew(repo: Repo, study: Study) -> None:
+    """A fresh reader of the repository sees the same lineage as the loop had in memory."""
+    loop, _ = run_loop(repo, study, [0.9, 1.2, 0.5], trials=3)
+
+    again = Lab(Repo.open(repo.git_dir), study, repo.study_base("s") or "", loop.lab.runs)
+
+    assert list(again.lineage) == list(loop.lab.lineage)
+    assert again.details == loop.lab.details
+    assert again.claims_made == loop.lab.claims_made
+
+
+def test_every_failure_is_an_outcome(repo: Repo, study: Study) -> None:
+    """A trial that crashes is recorded with its label and reason, and the search goes on from the head."""
+    runs = FakeRuns(lambda trial, _seed, purpose: "crash" if value_of(repo, trial) > 2 else value_of(repo, trial))
+    loop, _, watcher = make_loop(repo, study, [3.0, 0.5], runs=runs, trials=2)
+    loop.run()
+
+    assert ("set VALUE to 3", "crash") in watcher.outcomes
+    crash = next(node for node in loop.lab.lineage if node.status == "crash")
+    assert crash.summary is not None
+    assert (crash.summary.label, "the decisive line" in crash.summary.reason) == ("Scripted", True)
+
+
+def test_a_failing_baseline_ends_the_run_with_its_reason(repo: Repo, study: Study) -> None:
+    """There is nothing to search from where the recipe itself fails; the error says what failed and what to type."""
+    loop, _, _ = make_loop(repo, study, [0.5], runs=FakeRuns(lambda *_: "crash"), trials=1)
+
+    with pytest.raises(GitResearchError, match="the unchanged recipe fails: crash"):
+        loop.run()
+
+
+def test_a_second_run_goes_on(repo: Repo, study: Study) -> None:
+    """A run that starts again calibrates nothing anew, evaluates nothing twice and adds to the same lineage."""
+    run_loop(repo, study, [0.9, 0.8], trials=2)
+    runs = FakeRuns(lambda trial, _seed, _purpose: value_of(repo, trial))
+
+    loop, report = run_loop(repo, study, [0.7], trials=1, runs=runs)
+
+    assert report.proposed == 1
+    assert not [oid for oid, purpose in runs.history if purpose == "baseline"]
+    assert {oid for oid, purpose in runs.history if purpose == "screen"} == {loop.lab.lineage.recent(1)[0].trial.oid}
+
+
+def test_a_total_is_the_studys_not_the_runs(repo: Repo, study: Study) -> None:
+    """A study's own trial budget counts what earlier runs made."""
+    run_loop(repo, study, [0.9, 0.8], total=2)
+    _, report = run_loop(repo, study, [0.7, 0.6], total=3)
+
+    assert (report.proposed, report.why) == (1, "the study's 3 trials are made")
+
+
+def test_asked_once_it_finishes_what_runs(repo: Repo, study: Study) -> None:
+    """One ^C lets the running trial end and be recorded, and starts nothing new."""
+    stop = Stop()
+    runs = FakeRuns(lambda trial, _seed, _purpose: (stop.ask() if value_of(repo, trial) == 0.9 else None) or 0.9)
+
+    loop, report = run_loop(repo, study, [0.9, 0.8], trials=2, stop=stop, runs=runs)
+
+    assert report.why == "stopped"
+    assert loop.lab.lineage.statuses()["keep"] + loop.lab.lineage.statuses()["discard"] == 1
+    assert not loop.lab.lineage.pending()
+
+
+def test_asked_twice_it_cancels_and_the_trial_waits(repo: Repo, study: Study) -> None:
+    """A second ^C ends the run at once; the trial has no outcome, no claim is left, and the next run evaluates it."""
+    stop = Stop()
+
+    def score(trial: Trial, _seed: int, _purpose: str) -> float:
+        if value_of(repo, trial) == 0.9 and not stop.asked:
+            stop.ask()
+            stop.ask()
+            return "harness_abort"  # type: ignore[return-value]
+        return value_of(repo, trial)
+
+    loop, _ = run_loop(repo, study, [0.9], trials=1, stop=stop, runs=FakeRuns(score))
+    assert [node.trial.subject for node in loop.lab.lineage.pending()] == ["set VALUE to 0.9"]
+    assert not repo.claims("s")
+
+    again, _ = run_loop(repo, study, [], trials=0, runs=FakeRuns(score))
+    assert again.lab.lineage.statuses()["keep"] == 1
+
+
+def test_the_same_files_are_not_evaluated_twice(repo: Repo, study: Study) -> None:
+    """A tree that was tried before is found before a run is spent on it."""
+    loop, report = run_loop(repo, study, [0.9, 0.9, 1.0, 0.8], trials=2)
+
+    assert report.proposed == 2
+    assert sorted(node.trial.subject for node in loop.lab.lineage)[1:] == ["set VALUE to 0.8", "set VALUE to 0.9"]
+
+
+def test_slots_run_at_once(repo: Repo, study: Study) -> None:
+    """Two jobs run two trials at a time, and no more."""
+    runs = FakeRuns(lambda trial, _seed, _purpose: value_of(repo, trial), seconds=0.05)
+
+    run_loop(repo, study, [0.9, 0.8, 0.7, 0.6], trials=4, jobs=2, runs=runs)
+
+    assert runs.most_at_once == 2
+
+
+def test_no_edit_left_ends_the_run(repo: Repo, study: Study) -> None:
+    """When no specialist finds an edit the run ends and says so, instead of asking for ever."""
+    loop, report = run_loop(repo, study, [], trials=5)
+
+    assert report.why == "no specialist finds a new edit"
+    assert report.unproposed == 2
+    assert len(loop.lab.lineage) == 1
+
+
+def test_a_broken_evaluator_stops_the_run(repo: Repo, study: Study) -> None:
+    """Our own fault three times in a row ends the run; no trial is blamed for it."""
+    runs = FakeRuns(lambda trial, _s, purpose: 1.0 if purpose == "baseline" else "harness_abort")
+    loop, _, _ = make_loop(repo, study, [0.9, 0.8, 0.7, 0.6], runs=runs, trials=4)
+
+    with pytest.raises(GitResearchError, match="the evaluator itself failed 3 times"):
+        loop.run()
+
+
+def test_a_lucky_head_is_rolled_back(repo: Repo, study: Study) -> None:
+    """A keep that its confirmation seeds don't bear out loses its place, and best stays at the baseline."""
+    scores = {"baseline": 1.0, "screen": 0.8, "head": 0.8, "confirm": 1.1}
+    runs = FakeRuns(lambda _trial, seed, purpose: scores[purpose] + seed % 7 * 1e-3)
+
+    loop, _ = run_loop(repo, study, [0.9], trials=1, runs=runs)
+
+    assert loop.lab.lineage.statuses() == {"baseline": 1, "discard": 1}
+    assert repo.best("s") == loop.lab.baseline.oid
+    assert loop.lab.claims_made == 1
+
+
+KILLED = """
+import sys, time
+sys.path[:0] = {paths!r}
+from pathlib import Path
+from gitresearch.repo import Repo
+from gitresearch.study import load
+from tests.test_loop import STUDY, make_loop, value_of
+from tests.fakes import FakeRuns
+repo = Repo.open(Path({top!r}))
+runs = FakeRuns(lambda trial, seed, purpose: value_of(repo, trial) + seed % 7 * 1e-4, seconds=0.03)
+loop, _, _ = make_loop(repo, load(STUDY), {values!r}, runs=runs, total={total}, jobs=2)
+loop.run()
+"""
+
+
+def test_kill_nine_loses_nothing(repo: Repo, study: Study) -> None:
+    """A loop killed again and again at random moments ends with every trial evaluated once, and no lock in the way."""
+    values = [round(0.9 - 0.01 * i, 2) for i in range(12)]
+    rng = random.Random(3)
+    here = str(Path(__file__).resolve().parents[1])
+    for attempt in range(8):
+        script = KILLED.format(paths=[here], top=str(repo.git_dir.parent), values=values, total=12)
+        process = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": here})
+        time.sleep(0.45 + rng.random() * 0.5)
+        if attempt < 7:
+            process.kill()
+            process.wait()
+        elif process.wait(60):
+            pytest.fail("the last run failed")
+
+    fresh = Repo.open(repo.git_dir)
+    fresh.clear_stale_locks()
+    loop, _ = run_loop(fresh, study, values, total=12)
+
+    assert len(loop.lab.lineage) == 13
+    assert not loop.lab.lineage.pending()
+    assert subprocess.run(["git", "--git-dir", str(repo.git_dir), "fsck", "--strict"], check=False).returncode == 0
