@@ -3,12 +3,14 @@
 import os
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Self, TypeVar
 
 import pygit2
 
 from gitresearch.errors import FormatError
+from gitresearch.repo import identity
 from gitresearch.repo.door import discover, errors
 from gitresearch.repo.locks import Held, KernelLock, clear_old_locks
 from gitresearch.repo.objects import Batch
@@ -18,6 +20,7 @@ from gitresearch.repo.trees import Trees
 from gitresearch.trial import NAME
 
 T = TypeVar("T")
+MAX_KNOWN = 4096
 PATIENCE_SECONDS = 3.0  # how long a live git may hold a ref's lock file before we say so
 
 
@@ -35,6 +38,11 @@ class Core:
         self._refs = Refs(self._handle, self.common_dir, durable=durable)
         self._source = Source(self._odb, self.git_dir, self.common_dir / "objects")
         self._lock = KernelLock(self.common_dir, "write")
+        self._tree_of: dict[str, str] = {}
+
+    @cached_property
+    def _committer(self) -> str:
+        return identity.committer(self._handle)
 
     @classmethod
     def open(cls, path: Path, *, durable: bool = True) -> Self:
@@ -47,11 +55,20 @@ class Core:
         return Batch(self.common_dir / "objects", durable=self._durable)
 
     def _tree(self, commit: str) -> str:
-        """A commit's tree. GitResearchError by way of the door's KeyError where there is no such commit."""
-        kind, raw = self._odb.read(commit)
-        if kind != pygit2.enums.ObjectType.COMMIT:
-            raise FormatError(f"{commit} is no commit")
-        return str(raw[5:45].decode("ascii"))
+        """A commit's tree. KeyError, which the door turns into our error, where there is no such commit."""
+        tree = self._tree_of.get(commit)
+        if tree is None:
+            kind, raw = self._odb.read(commit)
+            if kind != pygit2.enums.ObjectType.COMMIT:
+                raise FormatError(f"{commit} is no commit")
+            tree = str(raw[5:45].decode("ascii"))
+            self._remember(commit, tree)
+        return tree
+
+    def _remember(self, commit: str, tree: str) -> None:
+        if len(self._tree_of) >= MAX_KNOWN:
+            self._tree_of.clear()
+        self._tree_of[commit] = tree
 
     def _create(self, name: str, oid: str) -> None:
         """Make a ref that must not exist with another value: Moved where it does."""
@@ -61,8 +78,6 @@ class Core:
             self._set(held, name, oid, None)
 
     def _set(self, held: Held, name: str, oid: str, old: str | None) -> None:
-        if old is None:
-            self._refs.check_free(name)
         held.intend(f"{self.common_dir}/{name}.lock")
         self._patiently(lambda: self._refs.set(name, oid, old))
 

@@ -34,64 +34,62 @@ class KernelLock:
         self._dir = str(common_dir)
         self._home = common_dir / "gitresearch"
         self._path = str(self._home / f"{name}.lock")
-        self._intent = str(self._home / f"{name}.intent")
 
     @contextmanager
     def __call__(self, wait: float = WAIT_SECONDS) -> Iterator["Held"]:
-        """Hold the lock. GitResearchError where another one holds it for longer than `wait` seconds."""
+        """Hold the lock. Busy where another one holds it for longer than `wait` seconds."""
         # A descriptor of its own for each holder: a forked child would share ours and pass through.
-        handle = self._open(self._path)
+        handle = self._open()
         try:
             if not _flock(handle, wait):
                 raise Busy(f"another gitresearch holds {self._path}", f"fuser -v '{self._path}'")
-            held = Held(handle, self._open(self._intent), self._dir)
+            held = Held(handle, self._dir)
+            held.recover()
             try:
-                held.recover()
                 yield held
             finally:
-                held.close()
+                held.done()
         finally:
             os.close(handle)
 
-    def _open(self, path: str) -> int:
+    def _open(self) -> int:
         try:
-            return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            return os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
         except FileNotFoundError:
             self._home.mkdir(exist_ok=True)
-            return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            return os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
 
 
 class Held:
-    """The lock while it is held. `descriptor` keeps it held in a child process that inherits it."""
+    """The lock while it is held. `descriptor` keeps it held in a child process that inherits it. The lock file holds
+    the intent: paths by line, up to a NUL."""
 
-    def __init__(self, descriptor: int, intent: int, common_dir: str) -> None:
+    def __init__(self, descriptor: int, common_dir: str) -> None:
         self.descriptor = descriptor
         self.recovered: list[str] = []
-        self._intent = intent
         self._dir = common_dir
-        self._intends = os.fstat(intent).st_size > 0
+        self._intends = False
 
     def intend(self, *locks: str) -> None:
         """Say which lock files are about to be made."""
-        text = os.fsencode("\n".join(locks))
-        os.pwrite(self._intent, text, 0)
-        os.ftruncate(self._intent, len(text))
+        os.pwrite(self.descriptor, os.fsencode("\n".join(locks)) + b"\0", 0)
         self._intends = True
 
     def recover(self) -> None:
         """Remove the lock files of a holder that died with the lock in its hands."""
-        if not self._intends:
+        left = os.pread(self.descriptor, 8192, 0).partition(b"\0")[0]
+        if not left:
             return
-        for path in os.fsdecode(os.pread(self._intent, 8192, 0)).split("\n"):
+        for path in os.fsdecode(left).split("\n"):
             if path.startswith(self._dir) and path.endswith(".lock") and _same_after(path, SETTLE_SECONDS):
                 discard(path)
                 self.recovered.append(os.path.relpath(path, self._dir))
+        self._intends = True
 
-    def close(self) -> None:
+    def done(self) -> None:
         """What raised has cleaned up behind itself; only a killed holder leaves its intent."""
         if self._intends:
-            os.ftruncate(self._intent, 0)
-        os.close(self._intent)
+            os.pwrite(self.descriptor, b"\0", 0)
 
 
 def clear_old_locks(common_dir: Path) -> list[str]:

@@ -6,13 +6,14 @@ what is there already never moves, so a write costs two or three small trees at 
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeGuard
 
-from gitresearch.repo.objects import TREE_MODE, Batch, Entry, print_tree
+from gitresearch.repo.objects import TREE_MODE, Entry, Sink, print_tree, with_entry
 from gitresearch.repo.trees import Trees
 
 SPREAD = 64
+FULL_BYTES = SPREAD * 64
 _HEX = re.compile(rb"[0-9a-f]+")
 
 
@@ -78,15 +79,36 @@ def find_note(trees: Trees, tree: str, oid: str) -> str | None:
     return None
 
 
-def put_note(trees: Trees, batch: Batch, tree: str | bytes | None, rest: bytes, blob: bytes) -> str:
-    """The notes tree with a note added or replaced. `rest` are the digits of its oid below this tree."""
-    entries = trees.entries(tree) if tree else {}
-    below = entries.get(rest[:2])
-    if rest in entries:
-        entries[rest] = Entry(b"100644", blob)
-    elif (below and below.is_tree) or (len(entries) >= SPREAD and len(rest) > 2):
-        deeper = put_note(trees, batch, below.oid if below else None, rest[2:], blob)
-        entries[rest[:2]] = Entry(TREE_MODE, bytes.fromhex(deeper))
+def put_note(trees: Trees, sink: Sink, tree: str | bytes | None, rest: bytes, blob: bytes) -> str:
+    """The notes tree with one note added or replaced; `rest` are the digits of its oid below this tree. The raw bytes
+    are spliced: parsing and printing two such trees takes longer than writing them."""
+    raw = trees.raw(tree) if tree else b""
+    folder = b"40000 %b\0" % rest[:2]
+    at = raw.find(folder)
+    if len(rest) > 2 and b" %b\0" % rest not in raw and (at >= 0 or len(raw) >= FULL_BYTES):
+        start = at + len(folder)
+        deeper = put_note(trees, sink, raw[start : start + 20] if at >= 0 else None, rest[2:], blob)
+        new = with_entry(raw, rest[:2], Entry(TREE_MODE, bytes.fromhex(deeper)))
     else:
-        entries[rest] = Entry(b"100644", blob)
-    return batch.write("tree", print_tree(entries))
+        new = with_entry(raw, rest, Entry(b"100644", blob))
+    oid = sink.write("tree", new)
+    trees.remember(oid, new)
+    return oid
+
+
+def put_notes(trees: Trees, sink: Sink, tree: str | bytes | None, notes: Sequence[tuple[bytes, bytes]]) -> str:
+    """The notes tree with many notes added or replaced: each the digits of its oid below this tree, and its blob."""
+    entries = trees.entries(tree) if tree else {}
+    below: dict[bytes, list[tuple[bytes, bytes]]] = {}
+    for rest, blob in notes:
+        deeper = entries.get(rest[:2])
+        full = len(entries) >= SPREAD and len(rest) > 2
+        if rest not in entries and (full or (deeper is not None and deeper.is_tree)):
+            below.setdefault(rest[:2], []).append((rest[2:], blob))
+        else:
+            entries[rest] = Entry(b"100644", blob)
+    for digits, some in below.items():
+        old = entries.get(digits)
+        oid = put_notes(trees, sink, old.oid if old else None, some)
+        entries[digits] = Entry(TREE_MODE, bytes.fromhex(oid))
+    return sink.write("tree", print_tree(entries))

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from functools import cached_property
 
 from gitresearch.errors import GitResearchError
 from gitresearch.outcome import Outcome
@@ -18,14 +19,18 @@ RETRIES = 20
 class Noting(Content):
     """What evaluators found, and how trials came about."""
 
-    @guarded("name this evaluator")
     def evaluator_id(self) -> str:
         """This clone's name as an evaluator, made on first use and kept in the clone's git config."""
+        return self._evaluator
+
+    @cached_property
+    @guarded("name this evaluator")
+    def _evaluator(self) -> str:
         found = identity.read_evaluator(self.common_dir)
         if found is None:
             with self._lock() as held:
                 held.intend(f"{self.common_dir}/config.lock")
-                who = identity.committer(self._handle).split(" <")[0]
+                who = self._committer.split(" <")[0]
                 found = identity.read_evaluator(self.common_dir) or identity.make_evaluator(self.common_dir, who)
         return found
 
@@ -43,18 +48,20 @@ class Noting(Content):
     def _append(self, prefix: str, trial_oid: str, note: bytes, message: str) -> None:
         self._tree(trial_oid)
         name = prefix + self.evaluator_id()
-        who = f"{identity.committer(self._handle)} {int(time.time())} +0000"
+        who = f"{self._committer} {int(time.time())} +0000"
         for _ in range(RETRIES):
             with self._lock() as held:
                 tip = self._refs.get(name)
                 batch = self._batch()
                 blob = bytes.fromhex(batch.write("blob", note))
-                tree = put_note(self._trees, batch, self._tree(tip) if tip else None, trial_oid.encode(), blob)
+                old = self._tree(tip) if tip else None
+                tree = put_note(self._trees, batch, old, trial_oid.encode(), blob)
                 parents = [tip] if tip else []
                 commit = batch.write("commit", print_commit(tree, parents, who, who, message + "\n"))
                 batch.sync()
                 try:
-                    return self._set(held, name, commit, tip)
+                    self._set(held, name, commit, tip)
+                    return self._remember(commit, tree)
                 except Moved:
                     continue  # `git notes` wrote between our look and our lock file: take its tree
         raise GitResearchError(f"{name} moves faster than it can be written", f"git log -5 {name}")

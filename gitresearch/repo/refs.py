@@ -116,7 +116,7 @@ class Refs:
             return os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
 
         try:
-            return _retried(make, os.path.dirname(lock))
+            return self._retried(make, name, os.path.dirname(lock))
         except FileExistsError:
             raise Locked(lock) from None
         except NotADirectoryError:
@@ -137,21 +137,18 @@ class Refs:
                 raise _blocked(path, path) from None
             os.rename(lock, path)
 
-    def check_free(self, name: str) -> None:
-        """GitResearchError where a ref stands in the way of this name: git cannot hold `a` and `a/b` at once."""
-        for part in _prefixes(name):
-            if self.get(part) is not None:
-                raise _blocked(part, name)
-
-
-def _retried(make: Callable[[], int], folder: str) -> int:
-    """Make a file whose folder may be missing, or be removed by a packing git between the two steps."""
-    for _ in range(20):
-        try:
-            return make()
-        except FileNotFoundError:
-            os.makedirs(folder, exist_ok=True)
-    return make()
+    def _retried(self, make: Callable[[], int], name: str, folder: str) -> int:
+        """Make a file whose folder may be missing, or be removed by a packing git between the two steps."""
+        for _ in range(20):
+            try:
+                return make()
+            except FileNotFoundError:
+                # git cannot hold `a` and `a/b` at once; a folder that is there says that nobody has `a`.
+                for part in _prefixes(name):
+                    if self.get(part) is not None:
+                        raise _blocked(part, name) from None
+                os.makedirs(folder, exist_ok=True)
+        return make()
 
 
 def _prefixes(name: str) -> list[str]:

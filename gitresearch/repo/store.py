@@ -2,10 +2,12 @@
 
 import threading
 import time as clock
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 from gitresearch.errors import FormatError, GitResearchError
 from gitresearch.repo import identity, lookup
+from gitresearch.repo.bulk import Importer, add_packed_refs, batches
 from gitresearch.repo.core import checked_name
 from gitresearch.repo.door import guarded
 from gitresearch.repo.leasing import Leasing
@@ -14,8 +16,8 @@ from gitresearch.repo.locks import clear_old_locks
 from gitresearch.repo.noting import Noting
 from gitresearch.repo.objects import Batch, print_commit
 from gitresearch.repo.packing import pack_if_needed
-from gitresearch.repo.refs import BEST, STUDIES, Moved
-from gitresearch.repo.values import Oddity, Record
+from gitresearch.repo.refs import BEST, OUTCOMES, STUDIES, Moved
+from gitresearch.repo.values import NewTrial, Oddity, Record
 from gitresearch.text import one_line
 from gitresearch.trial import Hypothesis, Trial, read_commit
 
@@ -53,7 +55,7 @@ class Repo(Noting, Leasing):
         batch = self._batch()
         tree = self._trees.edited(batch, self._tree(parents[0]), edits)
         author = f"{identity.specialist_author(hypothesis.specialist)} {seconds} +0000"
-        committer = f"{identity.committer(self._handle)} {seconds} +0000"
+        committer = f"{self._committer} {seconds} +0000"
         return self._commit_trial(
             batch, hypothesis, print_commit(tree, parents, author, committer, hypothesis.message())
         )
@@ -72,6 +74,7 @@ class Repo(Noting, Leasing):
             raise FormatError("the message does not read back as it was meant")
         batch.sync()
         self._create(f"refs/heads/{trial.branch}", trial.oid)
+        self._remember(trial.oid, trial.tree)
         return trial
 
     @guarded("make a trial's branch")
@@ -143,7 +146,7 @@ class Repo(Noting, Leasing):
     @guarded("move the best trial")
     def set_best(self, study: str, oid: str, reason: str) -> None:
         """Move `best/<study>` to a trial, with `reason` in its reflog; compares before it sets."""
-        name, who = BEST + checked_name(study), f"{identity.committer(self._handle)} {int(clock.time())} +0000"
+        name, who = BEST + checked_name(study), f"{self._committer} {int(clock.time())} +0000"
         self._tree(oid)
         with self._lock() as held:
             old = self._refs.get(name)
@@ -168,3 +171,24 @@ class Repo(Noting, Leasing):
     def pack_if_needed(self) -> bool:
         """Pack loose objects and refs once they pile up; beside running writers it is safe. Whether it did."""
         return pack_if_needed(self.git_dir, self.common_dir)
+
+    @guarded("import trials")
+    def import_trials(self, items: Iterable[NewTrial]) -> list[str]:
+        """Add many trials with their outcomes at once, as packs. Their oids, in order."""
+        who = self._committer
+        importer = Importer(self._odb, who)
+        outcomes = OUTCOMES + self.evaluator_id()
+        for batch in batches(items):
+            for item in batch:
+                importer.add(item)
+            with self._lock() as held:
+                tip = self._refs.get(outcomes)
+                tree = self._tree(tip) if tip else None
+                commit = importer.note_commit(tip, tree, f"{who} {int(clock.time())} +0000")
+                importer.overlay.save(self.common_dir / "objects" / "pack", durable=self._durable)
+                held.intend(f"{self.common_dir}/packed-refs.lock")
+                branches, importer.branches = importer.branches, {}
+                self._patiently(partial(add_packed_refs, self.common_dir, branches, durable=self._durable))
+                if commit:
+                    self._set(held, outcomes, commit, tip)
+        return importer.oids

@@ -13,12 +13,13 @@ from pathlib import Path
 import pygit2
 
 from gitresearch.errors import FormatError, GitResearchError
-from gitresearch.repo.objects import TREE_MODE, Batch, Entry, parse_tree, print_tree, write_all
+from gitresearch.repo.objects import TREE_MODE, Entry, Sink, Source, parse_tree, print_tree, write_all
 from gitresearch.repo.values import File
 from gitresearch.text import is_safe, printable
 
 PLAIN, EXECUTABLE, LINK, SUBMODULE = 0o100644, 0o100755, 0o120000, 0o160000
 MAX_DEPTH = 32
+MAX_KNOWN = 256
 MAX_FILES = 20_000
 MAX_BYTES = 1 << 30
 MAX_NAME_BYTES = 255
@@ -59,16 +60,30 @@ def _evil(name: str) -> str:
 class Trees:
     """Trees of one repository."""
 
-    def __init__(self, odb: pygit2.Odb) -> None:
+    def __init__(self, odb: Source) -> None:
         self._odb = odb
+        self._known: dict[str, bytes] = {}
 
     def entries(self, tree: str | bytes) -> dict[bytes, Entry]:
         """A tree's entries by name. GitResearchError where it is missing or no tree."""
+        return parse_tree(self.raw(tree))
+
+    def raw(self, tree: str | bytes) -> bytes:
+        """A tree object's bytes."""
         oid = tree if isinstance(tree, str) else tree.hex()
-        kind, raw = self._odb.read(oid)
-        if kind != pygit2.enums.ObjectType.TREE:
-            raise GitResearchError(f"{oid} is no tree", "git fsck")
-        return parse_tree(raw)
+        raw = self._known.get(oid)
+        if raw is None:
+            kind, raw = self._odb.read(oid)
+            if kind != pygit2.enums.ObjectType.TREE:
+                raise GitResearchError(f"{oid} is no tree", "git fsck")
+            self.remember(oid, raw)
+        return raw
+
+    def remember(self, oid: str, raw: bytes) -> None:
+        """Keep a tree's bytes at hand: one edit of a notes tree starts from what the last one wrote."""
+        if len(self._known) >= MAX_KNOWN:
+            self._known.clear()
+        self._known[oid] = raw
 
     def entry(self, tree: str, path: str) -> Entry | None:
         """What a path names in a tree."""
@@ -130,7 +145,7 @@ class Trees:
             finally:
                 os.close(handle)
 
-    def edited(self, batch: Batch, tree: str, edits: Mapping[str, bytes | None]) -> str:
+    def edited(self, batch: Sink, tree: str, edits: Mapping[str, bytes | None]) -> str:
         """The oid of the tree with the edits applied; new trees and blobs go to the batch."""
         nested: _Edits = {}
         for path, data in edits.items():
@@ -147,7 +162,7 @@ class Trees:
         entries = self._apply(batch, self.entries(tree), nested, "")
         return batch.write("tree", print_tree(entries))
 
-    def _apply(self, batch: Batch, entries: dict[bytes, Entry], edits: "_Edits", prefix: str) -> dict[bytes, Entry]:
+    def _apply(self, batch: Sink, entries: dict[bytes, Entry], edits: "_Edits", prefix: str) -> dict[bytes, Entry]:
         for name, edit in edits.items():
             path = f"{prefix}{name.decode()}"
             old = entries.get(name)
@@ -163,7 +178,7 @@ class Trees:
             entries[name] = new
         return entries
 
-    def _apply_below(self, batch: Batch, old: Entry | None, edits: "_Edits", path: str) -> Entry | None:
+    def _apply_below(self, batch: Sink, old: Entry | None, edits: "_Edits", path: str) -> Entry | None:
         if old is not None and not old.is_tree:
             raise FormatError(f"{path!r} is a file, not a directory")
         below = self._apply(batch, self.entries(old.oid) if old else dict(_EMPTY_TREE), edits, f"{path}/")
@@ -175,7 +190,7 @@ class Trees:
 _Edits = dict[bytes, "bytes | _Edits | None"]
 
 
-def _edit_file(batch: Batch, old: Entry | None, data: bytes | None, path: str) -> Entry | None:
+def _edit_file(batch: Sink, old: Entry | None, data: bytes | None, path: str) -> Entry | None:
     """The file's new entry, None where it is deleted. Its mode stays."""
     if old is not None and int(old.mode, 8) not in (PLAIN, EXECUTABLE, 0o100664):
         raise FormatError(f"{path!r} is a directory, a link or a submodule, not a file")
