@@ -168,7 +168,7 @@ class Loop:
     def _limit(self) -> str:
         """Which limit is met, in words; empty while none is. Proposals under way count as made."""
         plan, made = self.plan, self.report.proposed + self.state.proposing.total()
-        total = sum(1 for _ in self.lab.lineage) - 1 + self.state.proposing.total()
+        total = len(self.lab.lineage) - 1 + self.state.proposing.total()
         hours = (time.monotonic() - self.state.started) / 3600
         if plan.trials is not None and made >= plan.trials:
             return f"{plan.trials} trials proposed"

@@ -85,7 +85,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits of one run. `clock = "cpu"` counts process CPU seconds (shared cores), `"wall"` an accelerator held alone."""
+    """Limits of one run. `clock = "cpu"` counts CPU seconds (shared cores), `"wall"` an accelerator held alone."""
 
     train_seconds: float = 600.0
     eval_seconds: float = 600.0
@@ -187,7 +187,7 @@ class Agent:
 
 @dataclass(frozen=True)
 class Specialist:
-    """A named role: its surface (path globs and `path::symbol`), what it looks after, and its model if not the agent's."""
+    """A named role: its surface (path globs and `path::symbol`), its task, and its model if not the agent's."""
 
     name: str
     surface: tuple[str, ...]

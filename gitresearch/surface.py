@@ -46,7 +46,7 @@ class Surface:
         return self.covers(path) or bool(self.symbols_in(path))
 
     def spans(self, path: str, source: str) -> list[tuple[int, int]]:
-        """The line ranges (from 1, end included) of a Python file that may be edited; SyntaxError if it doesn't parse."""
+        """The line ranges (from 1, end included) that may be edited; SyntaxError if the file doesn't parse."""
         if self.covers(path):
             return [(1, max(1, source.count("\n") + 1))]
         return sorted(symbol_spans(source, self.symbols_in(path)))
@@ -72,7 +72,7 @@ class Surface:
 
 
 def glob_match(pattern: str, path: str) -> bool:
-    """Match a repository path against a glob: `*` and `?` within a folder, `**` across folders, a folder as a prefix."""
+    """Match a path against a glob: `*` and `?` within a folder, `**` across folders, a folder as a prefix."""
     if pattern.endswith("/") or pattern == ".":
         pattern = (pattern.rstrip("/") + "/**") if pattern != "." else "**"
     out = ""

@@ -96,13 +96,12 @@ class Answers:
 @click.option("--hook", metavar="FILE", help="A trusted program that scores, instead of what the script prints.")
 @click.option("--train-seconds", type=float, default=600.0, show_default=True, help="Budget of one run.")
 @click.option("--no-commit", is_flag=True, help="Leave the new files uncommitted.")
-@click.pass_context
-def init(ctx: click.Context, directory: Path | None, recipe_name: str | None, no_commit: bool, **told: str) -> None:
+def init(directory: Path | None, recipe_name: str | None, no_commit: bool, **told: str) -> None:
     """Make a study: in this repository, or a new one from a shipped recipe.
 
     DIRECTORY is made, with a repository of its own, if it is not there.
     """
-    base, _ = ctx.obj
+    base, _ = click.get_current_context().obj
     top = _top(base / directory if directory else base, own=directory is not None)
     if (top / STUDY_FILE).exists():
         raise GitResearchError(f"{top / STUDY_FILE} is already there", f"gitresearch -C {top} status")

@@ -202,7 +202,7 @@ def status(json_: bool) -> None:
     opened = open_study()
     lineage = opened.lineage()
     study = opened.study
-    running = opened.repo.claims(study.name)
+    running = [claim for claim in opened.repo.claims(study.name) if claim.live]
     counts = lineage.statuses()
     seconds = sum(node.summary.seconds for node in lineage if node.summary)
     if json_:
@@ -218,7 +218,7 @@ def status(json_: bool) -> None:
     click.echo(f"base {opened.base[:8]}, {len(lineage)} trials, {seconds / 3600:.2f} hours of evaluation")
     click.echo("  ".join(render.tint(name, f"{name} {count}") for name, count in counts.most_common()))
     for claim in running:
-        click.echo(f"running {claim.trial[:8]} by {printable(claim.owner)}")
+        click.echo(f"running {claim.trial[:8]} by {printable(f'{claim.owner.host}, process {claim.owner.pid}')}")
     for text in standing(opened, lineage):
         click.echo(text)
     rows = [

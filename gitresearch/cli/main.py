@@ -90,9 +90,7 @@ def main(args: Sequence[str] | None = None) -> None:
 def run(args: Sequence[str] | None = None) -> int:
     """Run one command; the exit code. Every error ends here, as one sentence on stderr."""
     try:
-        result = cli.main(
-            args=args, prog_name="gitresearch", standalone_mode=False
-        )
+        result = cli.main(args=args, prog_name="gitresearch", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except click.UsageError as error:

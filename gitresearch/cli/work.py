@@ -64,7 +64,7 @@ def open_lab(opened: Opened, progress: Progress, allow_unsandboxed: bool) -> Lab
     """The study ready to run: locks of dead processes cleared, sandbox chosen, data and hook in place."""
     for lock in opened.repo.clear_stale_locks():
         say(f"removed {lock}, left by a process that is dead")
-    box = sandbox.choose(allow_unsandboxed)
+    box = sandbox.choose(allow_unsandboxed, cache_dir())
     if box.level == "none":
         say("no sandbox: trials run with limits only, as you allowed, and every outcome says so")
     evaluator = Evaluator(opened.repo, opened.study, opened.base, box, cache_dir(), progress.phase)

@@ -1,7 +1,7 @@
 """Notes: outcomes and proposals, each on a ref with one writer, as a chain of commits that only grows."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 from gitresearch.errors import GitResearchError
@@ -10,10 +10,11 @@ from gitresearch.repo import identity
 from gitresearch.repo.content import Content
 from gitresearch.repo.door import guarded
 from gitresearch.repo.notes import find_note, put_note
-from gitresearch.repo.objects import print_commit
+from gitresearch.repo.objects import TREE_MODE, Batch, Entry, print_commit, with_entry
 from gitresearch.repo.refs import OUTCOMES, PROPOSALS, Moved
 
 RETRIES = 20
+ATTACHMENTS = b"attachments"
 
 
 class Noting(Content):
@@ -41,11 +42,12 @@ class Noting(Content):
         self._append(OUTCOMES, trial_oid, outcome.note(), f"outcome of {trial_oid[:8]}: {outcome.summary.status}")
 
     @guarded("record the proposal")
-    def record_proposal(self, trial_oid: str, document: bytes) -> None:
-        """Append how a trial came about to this clone's proposal notes."""
-        self._append(PROPOSALS, trial_oid, document, f"proposal of {trial_oid[:8]}")
+    def record_proposal(self, trial_oid: str, document: bytes, attachments: Sequence[str] = ()) -> None:
+        """Append how a trial came about to this clone's proposal notes. `attachments` are oids of blobs that the
+        document names (brief, transcript): they are kept in the notes' own tree, so that git keeps and sends them."""
+        self._append(PROPOSALS, trial_oid, document, f"proposal of {trial_oid[:8]}", attachments)
 
-    def _append(self, prefix: str, trial_oid: str, note: bytes, message: str) -> None:
+    def _append(self, prefix: str, trial_oid: str, note: bytes, message: str, attachments: Sequence[str] = ()) -> None:
         self._tree(trial_oid)
         name = prefix + self.evaluator_id()
         who = f"{self._committer} {int(time.time())} +0000"
@@ -56,6 +58,7 @@ class Noting(Content):
                 blob = bytes.fromhex(batch.write("blob", note))
                 old = self._tree(tip) if tip else None
                 tree = put_note(self._trees, batch, old, trial_oid.encode(), blob)
+                tree = self._attach(batch, tree, attachments)
                 parents = [tip] if tip else []
                 commit = batch.write("commit", print_commit(tree, parents, who, who, message + "\n"))
                 batch.sync()
@@ -65,6 +68,19 @@ class Noting(Content):
                 except Moved:
                     continue  # `git notes` wrote between our look and our lock file: take its tree
         raise GitResearchError(f"{name} moves faster than it can be written", f"git log -5 {name}")
+
+    def _attach(self, batch: Batch, tree: str, attachments: Sequence[str]) -> str:
+        """The notes tree with blobs under `attachments/`, spread like notes; git takes no such name for a note."""
+        if not attachments:
+            return tree
+        entry = self._trees.entries(tree).get(ATTACHMENTS)
+        below: str | bytes | None = entry.oid if entry else None
+        for oid in attachments:
+            below = put_note(self._trees, batch, below, oid.encode(), bytes.fromhex(oid))
+        root = with_entry(self._trees.raw(tree), ATTACHMENTS, Entry(TREE_MODE, bytes.fromhex(str(below))))
+        made = batch.write("tree", root)
+        self._trees.remember(made, root)
+        return made
 
     @guarded("read the outcome")
     def outcome(self, trial_oid: str) -> Outcome | None:

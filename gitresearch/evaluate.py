@@ -1,0 +1,428 @@
+"""One execution of a trial with one seed: preflight -> train -> measure -> score, each in a process of its own.
+
+The trial's code runs only in the sandbox, on files written out of git blobs, in a folder made for this run and removed
+after it. The judge is the study's hook; labels and held-out data stay with it. Whatever happens, the answer is a run
+with a status: the trial's failures are statuses with the log lines that show them, our own is `harness_abort`.
+"""
+
+import contextlib
+import os
+import platform
+import re
+import shlex
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import psutil
+
+from gitresearch import failures, sandbox
+from gitresearch.errors import GitResearchError
+from gitresearch.hooks import Hook, HookFault, export_hook
+from gitresearch.outcome import Failure, Run
+from gitresearch.sandbox import Ended, Limits, Process, Sandbox, World
+from gitresearch.study import Study
+from gitresearch.trial import Trial
+
+DATA, ARTEFACT = "/data", "/artefact"
+# One thread a trial where CPU seconds count: with a busy neighbour two threads decode 40 times slower than one.
+ONE_THREAD = {
+    name: "1"
+    for name in (
+        "OMP_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "NUMEXPR_NUM_THREADS",
+        "RAYON_NUM_THREADS",
+    )
+} | {"TOKENIZERS_PARALLELISM": "false"}
+# CPU seconds can't be spent faster than one a second and core; four times that is a process that mostly waits.
+WALL_FACTOR, WALL_GRACE = 4.0, 30.0
+
+
+class Source(Protocol):
+    """What is needed of the store: files out of commits."""
+
+    def export(self, commit: str, root: str, dest: Path) -> None: ...
+
+
+@dataclass(frozen=True)
+class Event:
+    """Where a run is: for whoever watches. `used` and `budget` are seconds by the study's clock."""
+
+    trial: str
+    run: str
+    purpose: str
+    phase: str
+    used: float = 0.0
+    budget: float = 0.0
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A run, why it failed if it did, and the facts that bind it to machine, commit, hook and data."""
+
+    run: Run
+    failure: Failure | None = None
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    binding: Mapping[str, Any] = field(default_factory=dict)
+
+
+class _Stopped(Exception):
+    """A phase ended the run."""
+
+    def __init__(self, status: str, failure: Failure) -> None:
+        super().__init__(status)
+        self.status, self.failure = status, failure
+
+
+@dataclass
+class _Job:
+    """One run under way: its folders, and what has been measured so far."""
+
+    trial: Trial
+    top: Path
+    purpose: str
+    seed: int
+    cancel: threading.Event | None
+    run: Run
+
+    @property
+    def tree(self) -> Path:
+        return self.top / "tree"
+
+    @property
+    def artefact(self) -> Path:
+        return self.top / "artefact"
+
+
+class Evaluator:
+    """Runs trials of one study. Safe to use from several threads: every run has folders and processes of its own."""
+
+    def __init__(
+        self, source: Source, study: Study, base: str, box: Sandbox, cache: Path,
+        on_event: Callable[[Event], None] = lambda _event: None,
+    ) -> None:  # fmt: skip
+        self.source, self.study, self.base, self.box, self.cache = source, study, base, box, cache
+        self.on_event = on_event
+        self.hook: Hook | None = None
+        self.data: dict[str, Path] = {}
+        self.data_digest = ""
+        self.python = _interpreter(study.recipe.python)
+
+    def prepare(self) -> None:
+        """Export the hook and make the data ready. GitResearchError with the command to type where that can't be."""
+        work = self.cache / "work"
+        try:
+            work.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise GitResearchError(
+                f"can't write {work}: {error.strerror}", "set GITRESEARCH_CACHE to a folder"
+            ) from None
+        sweep(work)
+        if not self.study.evaluator.hook:
+            return
+        settings = self.study.evaluator
+        shutil.rmtree(work / f"hook-{os.getpid()}-{self.base[:12]}", ignore_errors=True)
+        program = export_hook(self.source.export, self.base, settings.hook, work)
+        self.hook = Hook(program, settings.settings, settings.hook_seconds)
+        reply = self.hook.call("prepare", {"cache": str(self.cache / "data")})
+        if "error" in reply:
+            message, _, hint = str(reply["error"]).partition("; try: ")
+            raise GitResearchError(message, hint)
+        self.data = {name: Path(str(reply[name])) for name in ("train", "held_out") if reply.get(name)}
+        self.data_digest = str(reply.get("digest", ""))
+
+    def run(self, trial: Trial, seed: int, purpose: str, cancel: threading.Event | None = None) -> RunResult:
+        """Execute the trial once. Never raises for what a trial or the hook does."""
+        started = time.monotonic()
+        at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        with self._folder(trial) as top:
+            job = _Job(trial, top, purpose, seed, cancel, Run(seed, purpose, "ok", started=at))
+            failure = None
+            try:
+                self._phases(job)
+            except _Stopped as stopped:
+                job.run, failure = replace(job.run, status=stopped.status), stopped.failure
+            except HookFault as fault:
+                job.run = replace(job.run, status="harness_abort")
+                failure = Failure("hook", "HookFault", (*fault.lines, fault.message))
+            except OSError as error:
+                job.run = replace(job.run, status="harness_abort")
+                failure = Failure("harness", type(error).__name__, (str(error)[:300],))
+            self._tell(job, "done")
+            run = replace(job.run, wall_seconds=round(time.monotonic() - started, 3))
+        return RunResult(run, failure, self.environment(), self.binding(trial))
+
+    def _phases(self, job: _Job) -> None:
+        self._tell(job, "preflight")
+        self._export(job)
+        self._preflight(job)
+        log = self._train(job)
+        if self.hook is None:
+            self._read_metric(job, log)
+            return
+        self._measure(job)
+        self._score(job)
+
+    def _export(self, job: _Job) -> None:
+        """Bytes on disk are the bytes of the commit; a tree that can't be written safely ends here."""
+        root = "" if self.study.recipe.root == "." else self.study.recipe.root
+        try:
+            self.source.export(job.trial.oid, root, job.tree)
+        except GitResearchError as error:
+            raise _Stopped("preflight_crash", Failure("preflight", "BadTree", (error.message,))) from None
+        job.artefact.mkdir()
+
+    def _preflight(self, job: _Job) -> None:
+        if self.hook is None:
+            return
+        reply = self.hook.call("preflight", {"tree": str(job.tree), "limits": self._limits()})
+        if reply.get("ok") is True:
+            return
+        status, lines = reply.get("status"), reply.get("lines", [])
+        if status not in ("preflight_crash", "size_blocked") or not isinstance(lines, list):
+            raise HookFault("the hook's preflight said neither ok nor why not")
+        told = tuple(failures.tidy(str(line)) for line in lines)
+        raise _Stopped(status, Failure("preflight", str(reply.get("label", status))[:80], told))
+
+    def _limits(self) -> dict[str, int]:
+        return {"artefact_bytes": self.study.budget.artefact_bytes}
+
+    def _world(self, job: _Job, *, training: bool) -> World:
+        """Training sees the training data and writes the artefact; predicting sees the artefact and no data."""
+        folders = {ARTEFACT: job.artefact}
+        data = {DATA: self.data["train"]} if "train" in self.data else {}
+        read_only, writable = (data, folders) if training else (folders, {})
+        world = World(job.tree, read_only, writable, python=self.python)
+        budget = self.study.budget
+        env = {"GITRESEARCH_ARTEFACT": self.box.path(world, ARTEFACT), "GITRESEARCH_SEED": str(job.seed)}
+        env |= {"GITRESEARCH_TRAIN_SECONDS": f"{budget.train_seconds:g}"}
+        env |= {"GITRESEARCH_EVAL_SECONDS": f"{budget.eval_seconds:g}"}
+        if training and data:
+            env["GITRESEARCH_DATA"] = self.box.path(world, DATA)
+        if budget.clock == "cpu":
+            env |= ONE_THREAD
+        return replace(world, env=env)
+
+    def _run_limits(self, seconds: float) -> Limits:
+        budget = self.study.budget
+        cpu = budget.clock == "cpu"
+        return Limits(
+            wall_seconds=WALL_FACTOR * seconds + WALL_GRACE if cpu else seconds,
+            cpu_seconds=seconds if cpu else None,
+            memory_bytes=budget.memory_mb << 20,
+            disk_bytes=budget.disk_mb << 20,
+            log_bytes=budget.log_mb << 20,
+            processes=budget.processes,
+        )
+
+    def _argv(self, command: str) -> list[str]:
+        argv = shlex.split(command)
+        return [self.python, *argv[1:]] if argv[0] in ("python", "python3") else argv
+
+    def _seconds(self, ended: Ended) -> float:
+        return round(ended.cpu_seconds if self.study.budget.clock == "cpu" else ended.wall_seconds, 3)
+
+    def _train(self, job: _Job) -> bytes:
+        """The training run's log; _Stopped where it did not end well."""
+        budget = self.study.budget.train_seconds
+        self._tell(job, "train", 0.0, budget)
+        ended = sandbox.run(
+            self.box, self._argv(self.study.recipe.train), self._world(job, training=True), self._run_limits(budget),
+            job.cancel, lambda used: self._tell(job, "train", used, budget),
+        )  # fmt: skip
+        job.run = replace(job.run, train_seconds=self._seconds(ended), peak_memory_bytes=ended.peak_memory_bytes)
+        self._check(ended, "train", "train_budget_overrun")
+        return ended.log
+
+    def _check(self, ended: Ended, phase: str, overrun: str) -> None:
+        """Turn a bad end into its status."""
+        if ended.stopped_by == "cancelled":
+            raise _Stopped("harness_abort", Failure(phase, "cancelled"))
+        if ended.stopped_by in ("cpu", "wall"):
+            used = f"{ended.cpu_seconds:.1f} CPU s, {ended.wall_seconds:.1f} s"
+            raise _Stopped(overrun, Failure(phase, f"{ended.stopped_by}_budget", (f"stopped after {used}",)))
+        if ended.stopped_by:
+            facts = f"peak memory {ended.peak_memory_bytes >> 20} MiB, log {ended.log_bytes} bytes"
+            raise _Stopped("resource_limit", Failure(phase, ended.stopped_by, (facts,)))
+        if ended.exit_code:
+            label, lines = failures.explain(ended.log, ended.signal_name, ended.exit_code)
+            raise _Stopped("crash", Failure(phase, label, lines))
+
+    def _measure(self, job: _Job) -> None:
+        hook = self._need_hook()
+        request = {"tree": str(job.tree), "artefact": str(job.artefact), "limits": self._limits()}
+        reply = hook.call("measure", request)
+        if "invalid" in reply:
+            raise _Stopped("invalid", Failure("measure", "artefact", (failures.tidy(str(reply["invalid"])),)))
+        size = reply.get("artefact_bytes")
+        if isinstance(size, bool) or not isinstance(size, int):
+            raise HookFault("the hook's measure gave no artefact_bytes")
+        job.run = replace(job.run, artefact_bytes=size)
+        cap = self.study.budget.artefact_bytes
+        if cap and size > cap:
+            parts = reply.get("parts", {})
+            told = ", ".join(f"{name} {count}" for name, count in parts.items()) if isinstance(parts, dict) else ""
+            lines = (f"{size} bytes, {size - cap} over the cap of {cap}", failures.tidy(told))
+            raise _Stopped("size_blocked", Failure("measure", "artefact_too_large", lines))
+
+    def _need_hook(self) -> Hook:
+        if self.hook is None:
+            raise HookFault("the study has no hook")
+        return self.hook
+
+    def _score(self, job: _Job) -> None:
+        """The hook's metrics. With a predict command, the hook talks to the sandboxed predictor through two pipes."""
+        hook, budget = self._need_hook(), self.study.budget.eval_seconds
+        self._tell(job, "score", 0.0, budget)
+        request: dict[str, Any] = {"tree": str(job.tree), "artefact": str(job.artefact), "seed": job.seed}
+        request["held_out"] = str(self.data.get("held_out", ""))
+        if not self.study.recipe.predict:
+            self._take(job, hook.call("score", request), None)
+            return
+        trial_in, to_trial = os.pipe()
+        from_trial, trial_out = os.pipe()
+        try:
+            scoring = hook.start("score", (to_trial, from_trial))
+            predictor = Process(
+                self.box, self._argv(self.study.recipe.predict), self._world(job, training=False),
+                self._run_limits(budget), stdin=trial_in, stdout=trial_out,
+            )  # fmt: skip
+        finally:
+            os.close(trial_in)
+            os.close(trial_out)
+        request |= {"to_trial": to_trial, "from_trial": from_trial}
+        with _Talk(hook, scoring, request, 5 * budget + WALL_GRACE) as talk:
+            ended = predictor.wait(job.cancel, lambda used: self._tell(job, "score", used, budget))
+        peak = max(job.run.peak_memory_bytes, ended.peak_memory_bytes)
+        job.run = replace(job.run, eval_seconds=self._seconds(ended), peak_memory_bytes=peak)
+        self._take(job, talk.reply(), ended)
+
+    def _take(self, job: _Job, reply: Mapping[str, Any], ended: Ended | None) -> None:
+        """Metrics out of the hook's reply; how the predictor ended comes first, since it explains a broken talk."""
+        metrics = reply.get("metrics")
+        if ended is not None and (metrics is None or ended.stopped_by):
+            self._check(ended, "score", "eval_budget_overrun")
+        if "crashed" in reply:
+            raise _Stopped("crash", Failure("score", "prediction", (failures.tidy(str(reply["crashed"])),)))
+        if "invalid" in reply:
+            raise _Stopped("invalid", Failure("score", "prediction", (failures.tidy(str(reply["invalid"])),)))
+        if not isinstance(metrics, dict) or not all(_is_number(value) for value in metrics.values()):
+            raise HookFault("the hook's score gave no metrics")
+        if self.study.objective.metric not in metrics:
+            raise HookFault(f"the hook's score gave no {self.study.objective.metric}")
+        job.run = replace(job.run, metrics={str(name): float(value) for name, value in metrics.items()})
+
+    def _read_metric(self, job: _Job, log: bytes) -> None:
+        """A study without a hook: the metric is the last match of its pattern in the log (trust: self-reported)."""
+        found = re.findall(self.study.evaluator.pattern, log.decode("utf-8", "replace"))
+        name = self.study.objective.metric
+        if not found:
+            lines = failures.last_lines(log)
+            raise _Stopped("crash", Failure("score", "no_metric", (*lines, f"{name} was not printed")))
+        try:
+            value = float(found[-1])
+        except ValueError:
+            raise _Stopped("invalid", Failure("score", "no_number", (failures.tidy(str(found[-1])),))) from None
+        if not abs(value) < float("inf"):
+            raise _Stopped("crash", Failure("score", "not_finite", (f"{name} is {value}",)))
+        job.run = replace(job.run, metrics={name: value})
+
+    def _tell(self, job: _Job, phase: str, used: float = 0.0, budget: float = 0.0) -> None:
+        self.on_event(Event(job.trial.oid, job.top.name, job.purpose, phase, used, budget))
+
+    @contextlib.contextmanager
+    def _folder(self, trial: Trial) -> Iterator[Path]:
+        """A folder for one run, marked with the process that owns it, gone afterwards."""
+        top = Path(tempfile.mkdtemp(prefix=f"run-{os.getpid()}-{trial.short}-", dir=self.cache / "work"))
+        try:
+            yield top
+        finally:
+            shutil.rmtree(top, ignore_errors=True)
+
+    def environment(self) -> dict[str, Any]:
+        """What the runs ran on."""
+        return {
+            "sandbox": self.box.level,
+            "sandbox_program": self.box.description,
+            "trust": self.study.trust,
+            "clock": self.study.budget.clock,
+            "python": platform.python_version(),
+            "platform": platform.platform(terse=True),
+            "processor": _processor(),
+            "cores": os.cpu_count() or 0,
+        }
+
+    def binding(self, trial: Trial) -> dict[str, Any]:
+        """What the outcome is about, by digest."""
+        return {
+            "commit": trial.oid,
+            "tree": trial.tree,
+            "base": self.base,
+            "hook": self.hook.digest if self.hook else "",
+            "data": self.data_digest,
+        }
+
+
+class _Talk:
+    """The hook's side of a scoring, waited for in a thread while this one watches the predictor."""
+
+    def __init__(self, hook: Hook, process: Any, request: Mapping[str, Any], seconds: float) -> None:
+        self._answer: dict[str, Any] | HookFault = HookFault("the hook gave no answer")
+
+        def listen() -> None:
+            try:
+                self._answer = hook.finish(process, "score", request, seconds)
+            except HookFault as fault:
+                self._answer = fault
+
+        self._thread = threading.Thread(target=listen)
+
+    def __enter__(self) -> "_Talk":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join()
+
+    def reply(self) -> dict[str, Any]:
+        if isinstance(self._answer, HookFault):
+            raise self._answer
+        return self._answer
+
+
+def sweep(work: Path) -> None:
+    """Remove run folders of processes that are dead: a kill -9 leaves them."""
+    for path in work.iterdir():
+        match = re.match(r"(?:run|hook)-(\d+)-", path.name)
+        if match and not psutil.pid_exists(int(match[1])):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _interpreter(python: str) -> str:
+    if not python:
+        return sys.executable
+    found = shutil.which(os.path.expanduser(python))
+    if found is None:
+        raise GitResearchError(f"there is no interpreter {python}", "edit recipe.python in study.toml")
+    return os.path.abspath(found)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,127 @@
+"""The evaluator hook: a trusted program from the study's base commit, spoken to in JSON.
+
+`python -I hook.py VERB`, one request on stdin, one reply on stdout. It runs outside every sandbox and never in a
+trial's folder; its files come out of git blobs of the base commit, so a trial can't change its own ruler. Whatever it
+does wrong (exit status, rubbish, no answer in time) is a HookFault: ours, never the trial's.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gitresearch.errors import GitResearchError
+from gitresearch.text import clean
+
+MAX_REPLY_BYTES = 1 << 20
+
+
+class HookFault(GitResearchError):
+    """The hook failed by itself: a fault of the harness, with its last words."""
+
+    def __init__(self, message: str, lines: Sequence[str] = ()) -> None:
+        super().__init__(message, "mend the hook, commit it, and begin a study under a new name")
+        self.lines = tuple(lines)
+
+
+class Hook:
+    """One hook's files, exported. `digest` names their bytes."""
+
+    def __init__(
+        self, program: Path, settings: Mapping[str, Any], seconds: float, python: str = sys.executable
+    ) -> None:
+        self.program, self.settings, self.seconds, self.python = program, dict(settings), seconds, python
+        self.digest = folder_digest(program.parent)
+
+    def call(self, verb: str, request: Mapping[str, Any], handles: Sequence[int] = ()) -> dict[str, Any]:
+        """One verb's reply. `handles` are descriptors the hook inherits under their numbers, closed here afterwards."""
+        process = self.start(verb, handles)
+        return self.finish(process, verb, request)
+
+    def start(self, verb: str, handles: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+        try:
+            return subprocess.Popen(
+                [self.python, "-I", str(self.program), verb], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE, pass_fds=tuple(handles), cwd=self.program.parent, start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            raise HookFault(f"the hook does not start: {error.strerror}") from None
+        finally:
+            for handle in handles:
+                os.close(handle)
+
+    def finish(
+        self, process: subprocess.Popen[bytes], verb: str, request: Mapping[str, Any], more_seconds: float = 0.0
+    ) -> dict[str, Any]:
+        """Send the request, wait for the reply."""
+        asked = json.dumps({**request, "settings": self.settings}).encode()
+        try:
+            out, err = process.communicate(asked, timeout=self.seconds + more_seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            _, err = process.communicate()
+            raise HookFault(
+                f"the hook's {verb} gave no answer in {self.seconds + more_seconds:g} s", last(err)
+            ) from None
+        if process.returncode:
+            words = last(err)
+            told = words[-1] if words else f"exit status {process.returncode}"
+            raise HookFault(f"the hook's {verb} failed: {told}", words)
+        return strict_reply(out, verb, last(err))
+
+
+def last(output: bytes, lines: int = 12) -> list[str]:
+    """The last lines of what was printed, cleaned."""
+    rows = clean(output[-64_000:].decode("utf-8", "replace")).strip().split("\n")
+    return [row[:200] for row in rows[-lines:] if row.strip()]
+
+
+def strict_reply(out: bytes, verb: str, words: Sequence[str] = ()) -> dict[str, Any]:
+    """One JSON object with unique keys and finite numbers; HookFault otherwise."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len({key for key, _ in pairs}) != len(pairs):
+            raise ValueError("a key stands twice")
+        return dict(pairs)
+
+    def finite(word: str) -> float:
+        value = float(word)
+        if not abs(value) < float("inf"):
+            raise ValueError(f"{word} is not finite")
+        return value
+
+    try:
+        if len(out) > MAX_REPLY_BYTES:
+            raise ValueError(f"longer than {MAX_REPLY_BYTES} bytes")
+        reply = json.loads(out, object_pairs_hook=unique, parse_float=finite, parse_constant=finite)
+        if not isinstance(reply, dict):
+            raise ValueError("no object")
+    except (ValueError, RecursionError) as error:
+        raise HookFault(f"the hook's {verb} printed no reply we can read: {str(error)[:120]}", words) from None
+    return reply
+
+
+def folder_digest(folder: Path) -> str:
+    """sha256 over the relative names and bytes of all files."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            data = path.read_bytes()
+            digest.update(f"{path.relative_to(folder).as_posix()}\0{len(data)}\0".encode() + data)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def export_hook(export: Callable[[str, str, Path], None], base: str, path: str, cache: Path) -> Path:
+    """The hook's folder out of the base commit's blobs, in the cache; the program's path. Made anew each time: what
+    lies in a cache could have been changed by anybody since."""
+    folder, _, name = path.rpartition("/")
+    dest = cache / f"hook-{os.getpid()}-{base[:12]}"
+    export(base, folder, dest)
+    program = dest / name
+    if not program.is_file():
+        raise GitResearchError(f"the hook {path} is not in commit {base[:8]}", "edit evaluator.hook in study.toml")
+    return program
