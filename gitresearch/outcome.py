@@ -16,7 +16,7 @@ import tomli
 import tomli_w
 
 from gitresearch.errors import FormatError
-from gitresearch.text import one_line, printable
+from gitresearch.text import is_safe, one_line, printable
 
 SCHEMA = 1
 MAX_NOTE_BYTES = 64 * 1024
@@ -89,21 +89,28 @@ class Summary:
     @classmethod
     def parse(cls, note: bytes) -> "Summary":
         """The head of a note. FormatError where it is not one of ours."""
-        match = _HEAD.match(note)
+        return cls.scan(note.decode("latin-1"), 0, len(note))
+
+    @classmethod
+    def scan(cls, text: str, start: int, end: int) -> "Summary":
+        """The head of the note `text[start:end]`: its bytes as Latin-1, a character a byte. FormatError where it is not
+        one of ours."""
+        match = _HEAD.match(text, start, end)
         if match is None:
-            return Outcome.parse(note).summary
+            return Outcome.parse(text[start:end].encode("latin-1")).summary
         status, metric, score, sd, n, confirmed, seconds, at, label, reason = match.groups()
         try:
-            value = float(score) if score else None
-            summary = cls(
-                status.decode(), metric.decode(), value, float(sd), int(n), confirmed == b"true",
-                float(seconds), at.decode(), label.decode(), reason.decode(),
-            )  # fmt: skip
-        except (ValueError, UnicodeDecodeError):
-            raise FormatError("the note's head cannot be read") from None
-        if summary.status not in _STATUS_SET or not _finite(value, summary.sd, summary.seconds):
-            raise FormatError("the note's head holds an unknown status or a number that is not finite")
-        return summary
+            value, spread, took = float(score) if score else None, float(sd), float(seconds)
+        except ValueError:
+            raise FormatError("the note's head holds a number that cannot be read") from None
+        if not (math.isfinite(value or 0.0) and math.isfinite(spread) and math.isfinite(took)):
+            raise FormatError("the note's head holds a number that is not finite")
+        if not (metric.isascii() and label.isascii() and reason.isascii()):
+            metric, label, reason = _utf8(metric), _utf8(label), _utf8(reason)
+        return cls(
+            _SHARED.get(status, status), _SHARED.setdefault(metric, metric), value, spread, int(n),
+            confirmed == "true", took, at, label, reason,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,17 +189,21 @@ class Outcome:
             raise FormatError(f"the note lacks or garbles {one_line(str(error), 120)}") from None
 
 
-# tomli_w prints floats by repr, strings with \" and \\ escapes only where needed: anything escaped falls to the parser.
+# tomli_w prints floats by repr, strings with \" and \\ escapes only where needed: anything escaped, and a control
+# character that TOML forbids, falls to the parser.
+_STRING = r'"([ !#-\[\]-~\x80-\xff]*)"'
+_FLOAT = r"(-?[0-9][0-9.e+-]*)"
 _HEAD = re.compile(
-    rb'#[^\n]*\nschema = 1\nstatus = "([a-z_]+)"\nmetric = "([^"\\\n]*)"\n(?:score = ([0-9.e+-]+)\n)?sd = ([0-9.e+-]+)\n'
-    rb'n = ([0-9]{1,6})\nconfirmed = (true|false)\nseconds = ([0-9.e+-]+)\nat = "([^"\\\n]*)"\nlabel = "([^"\\\n]*)"\n'
-    rb'reason = "([^"\\\n]*)"\n(?:\n|\Z)'
+    rf"#[^\n]*\nschema = 1\nstatus = \"({'|'.join(STATUSES)})\"\nmetric = {_STRING}\n(?:score = {_FLOAT}\n)?"
+    rf"sd = {_FLOAT}\nn = ([0-9]{{1,6}})\nconfirmed = (true|false)\nseconds = {_FLOAT}\nat = \"([ !#-\[\]-~]*)\"\n"
+    rf"label = {_STRING}\nreason = {_STRING}\n(?:\n|\Z)"
 )
+_SHARED: dict[str, str] = {status: status for status in STATUSES}
 _STATUS_SET = frozenset(STATUSES)
 
 
 def summarise(status: str, metric: str, runs: Sequence[Run], at: str, **more: Any) -> Summary:
-    """Fold runs into a head. Fresh runs (purposes head, confirm) take the place of the screening run once there are any.
+    """Fold runs into a head. Fresh runs (head, confirm) take the place of the screening run once there are any.
 
     The run that got a trial chosen is a lucky one by selection (winner's curse); it never enters the score again.
     """
@@ -228,6 +239,17 @@ def stdev(values: Sequence[float]) -> float:
 def signed(value: float) -> str:
     """A difference as people read it: `+0.0123` or `−0.0123`."""
     return f"{value:+.4g}".replace("-", "−")
+
+
+def _utf8(text: str) -> str:
+    """A string of the head, whose bytes were read as Latin-1."""
+    try:
+        found = text.encode("latin-1").decode("utf-8")
+    except UnicodeDecodeError:
+        raise FormatError("the note's head is not UTF-8") from None
+    if not is_safe(found):
+        raise FormatError(f"the note's head holds a character that nobody sees: {printable(found)!r}")
+    return found
 
 
 def _run_table(run: Run) -> dict[str, Any]:
@@ -305,10 +327,6 @@ def _boolean(value: Any) -> bool:
     if not isinstance(value, bool):
         raise TypeError("a boolean")
     return value
-
-
-def _finite(*values: float | None) -> bool:
-    return all(value is None or math.isfinite(value) for value in values)
 
 
 def _refuse_nonfinite(value: Any) -> None:

@@ -4,8 +4,10 @@ Nothing here writes. A trial whose note can't be read stays in the list with the
 oddity; a missing object is a reason too. Several evaluators may have spoken about a trial: the earliest counts.
 """
 
+import gc
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,8 +20,9 @@ from gitresearch.repo.stream import Source
 from gitresearch.repo.trees import Trees
 from gitresearch.repo.values import Oddity, Record
 from gitresearch.text import printable
-from gitresearch.trial import Trial, read_commit
+from gitresearch.trial import Trial, scan_commit
 
+FEW = 1000  # more changed records than this are put in order all at once
 Head = tuple[Summary | None, str]  # an outcome's head, or why it can't be read
 
 
@@ -85,11 +88,11 @@ class Git:
 
     def _commits(self, names: list[str], trials: Mapping[str, str], found: Changes) -> Iterator[None]:
         oids = [trials[name] for name in names]
-        for name, oid, raw in zip(names, oids, self._source.stream(oids), strict=True):
+        for name, oid, (text, start, end) in zip(names, oids, self._source.stream(oids), strict=True):
             try:
-                if raw is None:
+                if end < 0:
                     raise FormatError("its commit is missing or broken")
-                trial = read_commit(oid, raw)
+                trial = scan_commit(oid, text, start, end)
                 if name[-8:] != oid[:8] or not name.startswith(f"{trial.hypothesis.study}/"):
                     raise FormatError("the branch's name is not of this commit")
                 found.trials[name] = trial
@@ -102,21 +105,33 @@ class Git:
         return heads, self._read_heads({oid: blob for oid, blob in blobs.items() if blob is not None}, heads)
 
     def _read_heads(self, blobs: Mapping[str, str], heads: dict[str, Head | None]) -> Iterator[None]:
-        for oid, note in zip(blobs, self._source.stream(list(blobs.values())), strict=True):
-            heads[oid] = read_head(note)
+        for oid, span in zip(blobs, self._source.stream(list(blobs.values())), strict=True):
+            heads[oid] = read_head(*span)
             yield
 
 
-def read_head(note: bytes | None) -> Head:
-    """A note's head, or why it can't be read."""
-    if note is None:
+def read_head(text: str, start: int, end: int) -> Head:
+    """The head of the note `text[start:end]`, or why it can't be read."""
+    if end < 0:
         return None, "the note's blob is missing or broken"
-    if len(note) > MAX_NOTE_BYTES:
+    if end - start > MAX_NOTE_BYTES:
         return None, f"the note is longer than {MAX_NOTE_BYTES} bytes"
     try:
-        return Summary.parse(note), ""
+        return Summary.scan(text, start, end), ""
     except FormatError as error:
         return None, error.message
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without the garbage collector: what is read here stays, and it would go over all of it again and again."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _drain_together(streams: Iterable[Iterator[None]]) -> None:
@@ -147,11 +162,9 @@ class Ledger:
         touched = self._take_trials(changes)
         for who, heads in changes.heads.items():
             mine = self.heads.setdefault(who, {})
-            for oid, head in heads.items():
-                if head is not None:
-                    mine[oid] = head
-                else:
-                    mine.pop(oid, None)
+            mine.update({oid: head for oid, head in heads.items() if head is not None})
+            for oid in [oid for oid, head in heads.items() if head is None]:
+                mine.pop(oid, None)
             touched.update(heads)
         self.listing = changes.listing
         self._refresh(touched)
@@ -170,26 +183,30 @@ class Ledger:
         return touched
 
     def _refresh(self, touched: set[str]) -> None:
-        few = len(touched) < 1000
+        if len(touched) > FEW:
+            self._records = {oid: self._record(oid, trial) for oid, trial in self.trials.items()}
+            self._order = sorted(self._records.values(), key=_place)
+            return
         for oid in touched:
             old, trial = self._records.get(oid), self.trials.get(oid)
-            new = self._record(trial) if trial else None
-            if few and old is not None:
+            new = self._record(oid, trial) if trial else None
+            if old is not None:
                 del self._order[bisect_left(self._order, _place(old), key=_place)]
             if new is None:
                 self._records.pop(oid, None)
                 continue
             self._records[oid] = new
-            if few:
-                insort(self._order, new, key=_place)
-        if not few:
-            self._order = sorted(self._records.values(), key=_place)
+            insort(self._order, new, key=_place)
 
-    def _record(self, trial: Trial) -> Record:
-        spoken = [(who, heads[trial.oid]) for who, heads in self.heads.items() if trial.oid in heads]
-        if not spoken:
+    def _record(self, oid: str, trial: Trial) -> Record:
+        best: tuple[str, Head] | None = None
+        for who, heads in self.heads.items():
+            head = heads.get(oid)
+            if head is not None and (best is None or _rank(who, head) < _rank(*best)):
+                best = (who, head)
+        if best is None:
             return Record(trial)
-        who, (summary, broken) = min(spoken, key=_rank) if len(spoken) > 1 else spoken[0]
+        who, (summary, broken) = best
         return Record(trial, summary, broken, who)
 
     def records(self) -> list[Record]:
@@ -204,6 +221,6 @@ def _place(record: Record) -> tuple[int, str]:
     return record.trial.time, record.trial.oid
 
 
-def _rank(spoken: tuple[str, Head]) -> tuple[bool, str, str]:
-    who, (summary, _) = spoken
+def _rank(who: str, head: Head) -> tuple[bool, str, str]:
+    summary = head[0]
     return summary is None, summary.at if summary else "", who

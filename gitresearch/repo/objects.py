@@ -34,10 +34,15 @@ class Entry(NamedTuple):
         return self.mode == TREE_MODE
 
 
+def rows(raw: bytes) -> list[tuple[bytes, bytes, bytes]]:
+    """A tree object's lines: mode, name, oid."""
+    return _ENTRY.findall(raw)
+
+
 def parse_tree(raw: bytes) -> dict[bytes, Entry]:
     """A tree object's entries by name, in git's order."""
     make = Entry._make
-    return {name: make((mode, oid)) for mode, name, oid in _ENTRY.findall(raw)}
+    return {name: make((mode, oid)) for mode, name, oid in rows(raw)}
 
 
 def with_entry(raw: bytes, name: bytes, entry: Entry) -> bytes:
@@ -49,6 +54,9 @@ def with_entry(raw: bytes, name: bytes, entry: Entry) -> bytes:
     at = raw.find(row[:-20])
     if at >= 0:
         return raw[:at] + row + raw[at + len(row) :]
+    place = _bisect(raw, name, len(row)) if entry.mode == b"100644" else -1
+    if place >= 0:
+        return raw[:place] + row + raw[place:]
     mine = name + b"/" if entry.is_tree else name
     for match in _ENTRY.finditer(raw):
         other = match[2]
@@ -57,6 +65,23 @@ def with_entry(raw: bytes, name: bytes, entry: Entry) -> bytes:
         if (other + b"/" if match[1] == TREE_MODE else other) > mine:
             return raw[: match.start()] + row + raw[match.start() :]
     return raw + row
+
+
+def _bisect(raw: bytes, name: bytes, width: int) -> int:
+    """Where a plain file goes in a tree whose rows are all as wide as its own; −1 where they are not."""
+    if len(raw) % width:
+        return -1
+    low, high = 0, len(raw) // width
+    while low < high:
+        middle = (low + high) // 2
+        at = middle * width
+        if raw[at : at + 7] != b"100644 " or raw[at + 7 + len(name)] != 0:
+            return -1
+        if raw[at + 7 : at + 7 + len(name)] < name:
+            low = middle + 1
+        else:
+            high = middle
+    return low * width
 
 
 def print_tree(entries: dict[bytes, Entry]) -> bytes:

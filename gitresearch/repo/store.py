@@ -11,7 +11,7 @@ from gitresearch.repo.bulk import Importer, add_packed_refs, batches
 from gitresearch.repo.core import checked_name
 from gitresearch.repo.door import guarded
 from gitresearch.repo.leasing import Leasing
-from gitresearch.repo.ledger import Git, Ledger
+from gitresearch.repo.ledger import Git, Ledger, uncollected
 from gitresearch.repo.locks import clear_old_locks
 from gitresearch.repo.noting import Noting
 from gitresearch.repo.objects import Batch, print_commit
@@ -106,7 +106,8 @@ class Repo(Noting, Leasing):
         return lookup.find([record.trial for record in self.trials(study)], text)
 
     def _refresh(self) -> None:
-        self._ledger.apply(self._git.changes(self._ledger.listing))
+        with uncollected():
+            self._ledger.apply(self._git.changes(self._ledger.listing))
         self.oddities = list(self._ledger.oddities.values())
 
     @guarded("read the trials")

@@ -5,7 +5,10 @@ another core while this process parses, which makes reading as fast as `git log`
 round: git searches every pack first and needs 90 µs each; opening the file and inflating it takes 12.
 """
 
+import contextlib
+import fcntl
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -18,6 +21,11 @@ from gitresearch.errors import GitResearchError
 from gitresearch.repo.child import command, environment
 from gitresearch.repo.objects import read_loose
 
+# An object's bytes are text[start:end] as Latin-1, a character a byte: a regular expression then gives strings at once.
+Span = tuple[str, int, int]
+MISSING: Span = ("", 0, -1)  # no object, or a broken one
+PIPE_BYTES = 1 << 20
+_ANSWER = re.compile(r"[0-9a-f]{40} (?:[a-z]+ ([0-9]+)|missing)\n")
 FEW = 400  # below this a child costs more than it gains
 
 
@@ -29,14 +37,18 @@ class Source:
         self._git_dir = git_dir
         self._objects = str(objects)
 
-    def stream(self, oids: Sequence[str]) -> Iterator[bytes | None]:
-        """The bytes of each object, in the order asked for; None for one that is missing or broken."""
+    def stream(self, oids: Sequence[str]) -> Iterator[Span]:
+        """Where the bytes of each object lie, in the order asked for."""
         if len(oids) < FEW:
-            return map(self.read, oids)
+            return map(self._span, oids)
         loose = self._loose(set(oids))
         packed = [oid for oid in oids if oid not in loose] if loose else oids
-        child = self._child(packed) if len(packed) >= FEW else map(self.read, packed)
+        child = self._child(packed) if len(packed) >= FEW else map(self._span, packed)
         return self._mixed(oids, loose, child) if loose else child
+
+    def _span(self, oid: str) -> Span:
+        raw = self.read(oid)
+        return MISSING if raw is None else (raw.decode("latin-1"), 0, len(raw))
 
     def read(self, oid: str) -> bytes | None:
         """One object's bytes, None where it is missing or broken."""
@@ -46,16 +58,18 @@ class Source:
             return None
         return data
 
-    def _mixed(self, oids: Sequence[str], loose: set[str], rest: Iterator[bytes | None]) -> Iterator[bytes | None]:
+    def _mixed(self, oids: Sequence[str], loose: set[str], rest: Iterator[Span]) -> Iterator[Span]:
         objects = self._objects
         for oid in oids:
             if oid not in loose:
                 yield next(rest)
                 continue
             try:
-                yield read_loose(f"{objects}/{oid[:2]}/{oid[2:]}")[1]
+                raw = read_loose(f"{objects}/{oid[:2]}/{oid[2:]}")[1]
             except (OSError, GitResearchError):
-                yield self.read(oid)  # packed meanwhile, or broken
+                yield self._span(oid)  # packed meanwhile, or broken
+            else:
+                yield raw.decode("latin-1"), 0, len(raw)
 
     def _loose(self, wanted: set[str]) -> set[str]:
         """Those of the wanted that are loose: 256 folders are listed rather than 200,000 files looked for."""
@@ -69,7 +83,7 @@ class Source:
             found.update(wanted.intersection([prefix + name for name in names]))
         return found
 
-    def _child(self, oids: Sequence[str]) -> Iterator[bytes | None]:
+    def _child(self, oids: Sequence[str]) -> Iterator[Span]:
         """What `git cat-file --batch` prints. Its questions come from a file: a pipe would need a thread to fill it."""
         # The hash of an object is not checked here, as in git log; `audit` does that.
         with tempfile.TemporaryFile() as questions:
@@ -81,23 +95,35 @@ class Source:
                 stdin=questions,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                bufsize=1 << 18,
+                bufsize=0,
             )
         return self._answers(oids, child)
 
-    def _answers(self, oids: Sequence[str], child: subprocess.Popen[bytes]) -> Iterator[bytes | None]:
+    def _answers(self, oids: Sequence[str], child: subprocess.Popen[bytes]) -> Iterator[Span]:
         output: IO[bytes] = child.stdout  # type: ignore[assignment]
-        readline, read = output.readline, output.read
+        _widen(output)
+        buffer, at = "", 0
         try:
             for oid in oids:
-                head = readline()
-                kind, _, size = head.rpartition(b" ")
-                if not kind or size == b"missing\n":
-                    yield self.read(oid)
+                while not (head := _ANSWER.match(buffer, at)) or len(buffer) <= head.end() + int(head[1] or 0):
+                    more = output.read(PIPE_BYTES)
+                    if not more:
+                        raise GitResearchError("git cat-file ended early", "git fsck")
+                    buffer, at = buffer[at:] + more.decode("latin-1"), 0
+                if head[1] is None:
+                    at = head.end()
+                    yield self._span(oid)
                     continue
-                data = read(int(size) + 1)
-                yield data[:-1]
+                start = head.end()
+                at = start + int(head[1]) + 1
+                yield buffer, start, at - 1
         finally:
             output.close()
             child.kill()
             child.wait()
+
+
+def _widen(pipe: IO[bytes]) -> None:
+    """A wider pipe lets the child work ahead on the other core."""
+    with contextlib.suppress(OSError, AttributeError):
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
