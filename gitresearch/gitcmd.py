@@ -71,11 +71,13 @@ class Git:
     cwd: Path
     say: Say = to_stderr
 
-    def talk(self, *args: str) -> Said:
-        """Run a command that may ask, wait and talk: its stderr goes on line by line."""
+    def talk(self, *args: str, lines: Iterable[str] = ()) -> Said:
+        """Run a command that may ask, wait and talk, with `lines` on its stdin: its stderr goes on line by line."""
         heard: list[str] = []
-        with tempfile.TemporaryFile() as out:
-            with self._start(args, out.fileno()) as process:
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as given:
+            given.write(_bytes(lines))
+            given.seek(0)
+            with self._start(args, given.fileno(), out.fileno()) as process:
                 for raw in process.stderr or ():
                     line = without_password(clean(raw.decode("utf-8", "replace"))).rstrip()
                     if line:
@@ -86,10 +88,14 @@ class Git:
 
     def ask(self, *args: str, lines: Iterable[str] = ()) -> Said:
         """Run a local command that stays quiet, with `lines` on its stdin."""
-        data = "".join(line + "\n" for line in lines).encode("utf-8", "surrogateescape")
         try:
             done = subprocess.run(
-                self._argv(args), input=data, capture_output=True, cwd=self.cwd, env=_environment(), check=False
+                self._argv(args),
+                input=_bytes(lines),
+                capture_output=True,
+                cwd=self.cwd,
+                env=_environment(),
+                check=False,
             )
         except FileNotFoundError:
             raise _missing(self.cwd) from None
@@ -107,11 +113,11 @@ class Git:
         where = [f"--git-dir={self.git_dir}"] if self.git_dir else []
         return ["git", *where, *args]
 
-    def _start(self, args: Iterable[str], out: int) -> "subprocess.Popen[bytes]":
+    def _start(self, args: Iterable[str], given: int, out: int) -> "subprocess.Popen[bytes]":
         try:
             return subprocess.Popen(
                 self._argv(args),
-                stdin=subprocess.DEVNULL,
+                stdin=given,
                 stdout=out,
                 stderr=subprocess.PIPE,
                 cwd=self.cwd,
@@ -129,6 +135,10 @@ def explain(said: Said, remote: str) -> GitResearchError:
         mend = f"git ls-remote {remote}" if _is_place(remote) else f"git remote set-url {remote} URL"
         return GitResearchError(f"{remote} can't be reached: {said.complaint}", mend)
     return GitResearchError(f"git failed on {remote}: {said.complaint}", f"git ls-remote {remote}")
+
+
+def _bytes(lines: Iterable[str]) -> bytes:
+    return "".join(line + "\n" for line in lines).encode("utf-8", "surrogateescape")
 
 
 def _is_place(remote: str) -> bool:

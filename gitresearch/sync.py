@@ -1,13 +1,13 @@
 """push, pull and clone: trials, studies and notes between repositories, by the git program.
 
 Plain pushes and clones carry no notes, so a clone without this holds hypotheses and no results. Both directions are one
-rule: fetch the other side's refs into `refs/gitresearch/remotes/<remote>/`, compare, and move only what is new or
-strictly ahead. Nothing is ever forced: a trial is what its name says, a notes ref has one writer, and `best` is
-derived from the notes by every clone for itself. The number of git processes does not grow with the number of refs.
+rule: list both sides, fetch the commits it takes to compare them (and no refs), and move only what is new or strictly
+ahead, by compare-and-swap. Nothing is ever forced: a trial is what its name says, a notes ref has one writer, and
+`best` is derived from the notes by every clone for itself. The number of git processes does not grow with the trials.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ SPACES = (TRIALS, BEST, STUDIES, NOTES)
 SHOWN = 10
 _ATTEMPTS = 3  # others push, and a running evaluator writes, while we compare
 _NAMED = re.compile(r"refs/(heads/best|gitresearch/studies)/[a-z0-9][a-z0-9_-]{0,63}")
-_NOTED = re.compile(r"refs/notes/gitresearch/(?:outcomes|proposals)/([A-Za-z0-9][\w.@-]{0,127})", re.ASCII)
+_NOTED = re.compile(r"refs/notes/gitresearch/(?:outcomes|proposals)/([a-z0-9](?:[a-z0-9-]{0,78}[a-z0-9])?)")
 _LOST_RACE = re.compile(r"fetch first|non-fast-forward|stale info|failed to update ref|atomic transaction failed")
 
 Refs = Mapping[str, str]
@@ -66,10 +66,10 @@ def push(repo: Repo, remote: str = "origin", say: Say = to_stderr) -> Report:
     """Give the remote every trial, study and note that it lacks. Nothing on it is overwritten."""
     git, name = _open(repo, remote, say)
     for _ in range(_ATTEMPTS):
-        _fetch(git, name)
-        here, there, _checked_out = _both(git, name)
+        here, there = _both(git, name)
         if not here:
             raise GitResearchError("there is nothing to push yet", "gitresearch run")
+        _fetch(git, name, (there[ref] for ref, oid in here.items() if there.get(ref, oid) != oid))
         plan = _compare(git, here, there, _Side(name, "push", repo.evaluator_id()))
         if not plan.moves:
             return plan.report("pushed", name)
@@ -147,12 +147,13 @@ class _Plan:
 
 
 def _pull(git: Git, remote: str, evaluator: str) -> Report:
-    _fetch(git, remote)
     for _ in range(_ATTEMPTS):
-        here, there, checked_out = _both(git, remote)
+        checked_out: set[str] = set()
+        here, there = _both(git, remote, checked_out)
         if not there:
             raise GitResearchError(f"{remote} holds no study yet", f"gitresearch push {remote}")
-        plan = _compare(git, there, here, _Side(remote, "pull", evaluator, checked_out))
+        _fetch(git, remote, (oid for ref, oid in there.items() if here.get(ref) != oid))
+        plan = _compare(git, there, here, _Side(remote, "pull", evaluator, frozenset(checked_out)))
         orders = [f"update {m.ref} {m.new} {m.old}" if m.old else f"create {m.ref} {m.new}" for m in plan.moves]
         said = git.ask("update-ref", "-m", f"pull: from {remote}", "--stdin", lines=orders)
         if said.code == 0:
@@ -195,35 +196,30 @@ def _require_plain(where: str) -> None:
         raise GitResearchError(f"{printable(where)!r} is no remote and no URL", "git remote -v")
 
 
-def _mirror(remote: str) -> str:
-    return f"refs/gitresearch/remotes/{remote}/"
-
-
-def _fetch(git: Git, remote: str) -> None:
-    """Mirror the remote's refs. The mirror is a cache, the only place that a `+` may write to."""
-    specs = [f"+{space}*:{_mirror(remote)}{space.removeprefix('refs/')}*" for space in SPACES]
-    said = git.talk("fetch", "--quiet", "--prune", "--no-tags", "--no-write-fetch-head", "--refmap=",
-                    "--no-recurse-submodules", "--", remote, *specs)  # fmt: skip
+def _both(git: Git, remote: str, checked_out: set[str] | None = None) -> tuple[dict[str, str], dict[str, str]]:
+    """Our refs and the remote's; `checked_out` takes those of ours that are."""
+    said = git.talk("ls-remote", "--refs", "--", remote, *(f"{space}*" for space in SPACES))
     if said.code:
         raise explain(said, remote)
-
-
-def _both(git: Git, remote: str) -> tuple[dict[str, str], dict[str, str], frozenset[str]]:
-    """Our refs, the remote's, and which of ours are checked out somewhere."""
-    mirror = _mirror(remote)
-    form = "--format=%(objectname) %(refname) %(worktreepath)"
-    here: dict[str, str] = {}
-    there: dict[str, str] = {}
-    checked_out = set()
-    for line in git.get("for-each-ref", form, *SPACES, mirror).splitlines():
+    there = {ref: oid for oid, ref in (line.split("\t", 1) for line in said.out.splitlines())}
+    here = {}
+    for line in git.get("for-each-ref", "--format=%(objectname) %(refname) %(worktreepath)", *SPACES).splitlines():
         oid, ref, worktree = line.split(" ", 2)
-        if ref.startswith(mirror):
-            there["refs/" + ref.removeprefix(mirror)] = oid
-        else:
-            here[ref] = oid
-            if worktree:
-                checked_out.add(ref)
-    return here, there, frozenset(checked_out)
+        here[ref] = oid
+        if worktree and checked_out is not None:
+            checked_out.add(ref)
+    return here, there
+
+
+def _fetch(git: Git, remote: str, oids: Iterable[str]) -> None:
+    """Fetch commits and no refs: git writes nothing that names them before we have compared."""
+    wanted = sorted(set(oids))
+    if not wanted:
+        return
+    said = git.talk("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--refmap=", "--no-recurse-submodules",
+                    "--stdin", "--", remote, lines=wanted)  # fmt: skip
+    if said.code:
+        raise explain(said, remote)
 
 
 def _compare(git: Git, source: Refs, target: Refs, side: _Side) -> _Plan:

@@ -13,6 +13,7 @@ from gitresearch import gitcmd, sync
 from gitresearch.errors import GitResearchError
 from gitresearch.repo import Repo
 from gitresearch.trial import BranchName, Hypothesis
+from tests.build import add_trial, git, record, study_repo
 from tests.gitservers import daemon, http
 
 OUTCOMES = "refs/notes/gitresearch/outcomes/"
@@ -20,16 +21,10 @@ OURS = ("refs/heads/trial", "refs/heads/best", "refs/gitresearch/studies", "refs
 
 
 @pytest.fixture(autouse=True)
-def _sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Git as a fresh user has it, who is asked for nothing."""
-    home = tmp_path / "home"
-    home.mkdir()
-    for name, value in {"HOME": str(home), "XDG_CONFIG_HOME": str(home), "GIT_CONFIG_NOSYSTEM": "1"}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("GIT_TERMINAL_PROMPT", "0")
+def _still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every commit at one time: two copies of one beginning are the same commit."""
     for who in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{who}_DATE", "1700000000 +0000")
-    (home / ".gitconfig").write_text("[user]\nname = Ada\nemail = ada@example.org\n[init]\ndefaultBranch = main\n")
 
 
 @dataclass
@@ -155,6 +150,28 @@ def test_three_clones_hold_the_same_search(tmp_path: Path, ada: Copy, base_url: 
     eve = cloned(url, tmp_path / "eve", "eve")
     assert eve.refs() == ada.refs() == bob.refs()
     assert eve.read(third, "bob") == "discard"
+
+
+def test_the_store_reads_in_a_clone_what_it_wrote(tmp_path: Path, served: Path) -> None:
+    """Trials, outcomes, proposals and what those keep come out of a clone as they went in."""
+    repo = study_repo(tmp_path / "mine")
+    first = add_trial(repo)
+    combined = add_trial(repo, "both at once", [first, add_trial(repo, "fewer steps")])
+    record(repo, first, 0.9, "keep")
+    record(repo, combined, 1.1)
+    brief = repo.put_blob(b"what the specialist saw")
+    repo.record_proposal(first.oid, b"schema = 1\n", [brief])
+    repo.set_best("demo", first.oid, "keep")
+    git(repo, "remote", "add", "origin", str(served))
+    assert len(sync.push(repo, say=_quiet).trials) == 3
+    sync.clone(str(served), tmp_path / "theirs", _quiet)
+    theirs = Repo.open(tmp_path / "theirs")
+    assert theirs.trials() == repo.trials()
+    assert theirs.oddities == []
+    assert theirs.outcome(first.oid) == repo.outcome(first.oid)
+    assert (theirs.proposal(first.oid), theirs.blob(brief)) == (b"schema = 1\n", b"what the specialist saw")
+    assert (theirs.best("demo"), theirs.studies()) == (first.oid, repo.studies())
+    assert theirs.evaluator_id() != repo.evaluator_id()
 
 
 def test_a_second_push_and_pull_move_nothing(ada: Copy) -> None:
@@ -346,11 +363,13 @@ def test_the_number_of_git_processes_does_not_grow(
     """500 trials cost the same few git processes as one, in every direction."""
     ada = make(tmp_path / "ada", "ada", str(served))
     ada.note(ada.trial("the first"))
-    started: list[str] = []
+    ada.push()
+    ada.note(ada.trial("the second"))
+    started: list[Any] = []
     real = subprocess.Popen.__init__
 
     def count(self: Any, argv: Any, *args: Any, **more: Any) -> None:
-        started.append(next((arg for arg in argv[1:] if not arg.startswith("-")), ""))
+        started.append(argv)
         real(self, argv, *args, **more)
 
     def cost(action: Any) -> int:
@@ -365,7 +384,7 @@ def test_the_number_of_git_processes_does_not_grow(
     ada.note(ada.trial("the last"))
     assert (cost(ada.push), cost(lambda: cloned(str(served), tmp_path / "two", "eve"))) == few
     assert max(few) <= 10
-    assert len(Copy(tmp_path / "two", "eve").refs()) == len(ada.refs()) == 504
+    assert len(Copy(tmp_path / "two", "eve").refs()) == len(ada.refs()) == 505
 
 
 def _many_trials(copy: Copy, count: int) -> None:
