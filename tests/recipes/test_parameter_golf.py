@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'gitresearch[recipes]'")
+torch.set_num_threads(1)  # as a trial has it; with a busy neighbour, two threads are many times slower than one
 TOP = Path(__file__).resolve().parents[2]
 RECIPE = TOP / "recipes/parameter_golf"
 HOOK = TOP / "evaluator_hooks/parameter_golf/hook.py"
@@ -151,9 +152,9 @@ def scored(
     from_read, from_write = os.pipe()
 
     def serve() -> None:
-        with contextlib.suppress(BrokenPipeError, json.JSONDecodeError):  # the hook may hang up before the header
-            with os.fdopen(to_read, "rb") as source, os.fdopen(from_write, "wb") as out:
-                predictor(json.loads(source.readline()), source, out)
+        hung_up = contextlib.suppress(BrokenPipeError, json.JSONDecodeError)  # by the hook, before the header
+        with hung_up, os.fdopen(to_read, "rb") as source, os.fdopen(from_write, "wb") as out:
+            predictor(json.loads(source.readline()), source, out)
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -301,9 +302,12 @@ def test_an_artefact_that_is_no_plain_folder_of_files_is_invalid(tmp_path: Path,
 
 def test_size_counts_code_and_artefact(tmp_path: Path) -> None:
     """The bytes are those of the artefact's files and of the code under one compressor."""
-    folder = artefact(tmp_path / "a")
+    folder, tree = artefact(tmp_path / "a"), tmp_path / "tree"
+    tree.mkdir()  # as git holds it: a working copy may have caches beside the code
+    for path in RECIPE.glob("*.py"):
+        (tree / path.name).write_bytes(path.read_bytes())
     (folder / "weights.bin").write_bytes(os.urandom(1000))
-    reply = hook.answer("measure", {"tree": str(RECIPE), "artefact": str(folder)})
+    reply = hook.answer("measure", {"tree": str(tree), "artefact": str(folder)})
 
     assert reply["parts"]["artefact"] == 1000 + len(b'{"merges": []}')
     assert 3_000 < reply["parts"]["code"] < sum(len(p.read_bytes()) for p in RECIPE.glob("*.py")) / 2

