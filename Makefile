@@ -21,14 +21,15 @@ help:
 # Goes on where an earlier one stopped, and removes nothing.
 demo: $(RUN)
 	@test -e demo/study.toml || $(BIN)/gitresearch init --recipe golf demo
-	$(BIN)/gitresearch -C demo run --trials 12 --allow-unsandboxed
+	$(BIN)/gitresearch -C demo run --allow-unsandboxed
 	$(BIN)/gitresearch -C demo log
+	$(BIN)/gitresearch -C demo best
 	@echo
 	@echo 'The whole search is in ./demo. Where to look next:'
-	@echo '  $(BIN)/gitresearch -C demo best          the best trial'
-	@echo '  $(BIN)/gitresearch -C demo show TRIAL    one trial: hypothesis, outcome, change'
+	@echo '  $(BIN)/gitresearch -C demo show best     the best trial: hypothesis, outcome, runs, change'
+	@echo '  $(BIN)/gitresearch -C demo status        noise, specialists, what runs'
 	@echo "  git -C demo log --graph --notes='gitresearch/*' --branches='trial/*'    the same story by plain git"
-	@echo '  make demo                                twelve more trials'
+	@echo '  $(BIN)/gitresearch -C demo run --trials 20 --allow-unsandboxed    go on searching'
 
 test: $(DEV)
 	$(BIN)/python -m pytest -q -n $(JOBS) -m 'not slow and not net'

@@ -20,7 +20,7 @@ VOCAB: Annotated[int, "256..3072 step 64"] = 512
 TOKENIZER_BYTES: Annotated[int, "100000..2000000 step 100000"] = 300_000  # of text to learn the merges on
 TEXT_BYTES: Annotated[int, "300000..3900000 step 100000"] = 600_000  # of text to cut: 0.6 CPU-s a million
 SEQUENCE: Literal[32, 64, 128, 256] = 64  # tokens
-BATCH: Annotated[int, "4..96 step 4"] = 16  # sequences a step
+BATCH: Annotated[int, "4..96 step 4"] = 8  # sequences a step
 ORDER: Literal["random", "epoch"] = "random"  # windows at random offsets, or each once an epoch
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 WIDTH: Annotated[int, "32..160 step 16"] = 64  # D; bytes grow with D·V and with D²·DEPTH
 DEPTH: Annotated[int, "1..6"] = 2  # blocks; at this budget a deeper net takes fewer steps
 HEADS: Literal[1, 2, 4, 8] = 4
-MLP_RATIO: Literal[1, 2, 3, 4] = 4  # hidden width of the feed-forward layer over D
+MLP_RATIO: Literal[1, 2, 3, 4] = 3  # hidden width of the feed-forward layer over D
 ACTIVATION: Literal["gelu", "relu", "relu2", "silu", "swiglu"] = "gelu"
 NORM: Literal["layer", "rms"] = "layer"
 POSITION: Literal["learned", "rotary", "none"] = "learned"

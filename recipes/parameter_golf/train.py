@@ -16,7 +16,7 @@ from data import batches, encode, learn_merges, make_tokenizer, read_text
 from model import GPT
 from optimizer import GRAD_CLIP, make_optimizers
 from quantize import pack
-from schedule import STOP_AT, rate
+from schedule import STEPS, STOP_AT, rate
 
 
 def train() -> None:
@@ -34,10 +34,11 @@ def train() -> None:
     begin = now = time.process_time()
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokens):,} tokens, ready at {begin:.1f} s")
     step = seen = 0
-    while now < end:
+    while step < STEPS and now < end:
+        progress = max(step / STEPS, (now - begin) / max(end - begin, 1e-9))
         for optimizer, rates in zip(optimizers, peaks, strict=True):
             for group, peak in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = peak * rate((now - begin) / max(end - begin, 1e-9))
+                group["lr"] = peak * rate(progress)
         inputs, targets = next(supply)
         logits, _ = model(inputs)
         loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
