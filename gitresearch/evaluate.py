@@ -169,6 +169,9 @@ class Evaluator:
         if self.hook is None:
             self._read_metric(job, log)
             return
+        # What training left beside its files must not reach the predictor uncounted: only the artefact goes on.
+        shutil.rmtree(job.tree)
+        self._export(job)
         self._measure(job)
         self._score(job)
 
@@ -179,7 +182,7 @@ class Evaluator:
             self.source.export(job.trial.oid, root, job.tree)
         except GitResearchError as error:
             raise _Stopped("preflight_crash", Failure("preflight", "BadTree", (error.message,))) from None
-        job.artefact.mkdir()
+        job.artefact.mkdir(exist_ok=True)
 
     def _preflight(self, job: _Job) -> None:
         if self.hook is None:

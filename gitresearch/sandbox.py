@@ -157,7 +157,8 @@ def environment(box: Sandbox, world: World) -> dict[str, str]:
         os.makedirs(scratch, exist_ok=True)
     bin_folder = os.path.dirname(world.python)
     base = {"PATH": f"{bin_folder}:/usr/local/bin:/usr/bin:/bin", "HOME": scratch, "TMPDIR": scratch}
-    base |= {"LANG": "C.UTF-8", "PYTHONNOUSERSITE": "1", "PYTHONUNBUFFERED": "1"}
+    base |= {"LANG": "C.UTF-8", "PYTHONNOUSERSITE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    base["PYTHONUNBUFFERED"] = "1"  # a killed program's last words are in the log
     base["TORCHINDUCTOR_CACHE_DIR"] = f"{scratch}/inductor"
     return base | dict(world.env)
 
