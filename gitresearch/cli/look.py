@@ -111,7 +111,7 @@ def told(node: Node, outcome: Outcome | None) -> str:
     parts.append(render.table(rows))
     for name in ("decision", "environment", "binding"):
         if facts := getattr(outcome, name):
-            parts.append(f"{name}: " + ", ".join(f"{key} {render._cell(value)}" for key, value in facts.items()))
+            parts.append(f"{name}: " + ", ".join(f"{key} {render.cell(value)}" for key, value in facts.items()))
     return "\n".join(part for part in parts if part)
 
 

@@ -97,7 +97,7 @@ def quoted(text: str, indent: str = "    ") -> str:
 
 def table(rows: Iterable[Mapping[str, Any]]) -> str:
     """Rows as aligned columns under their keys."""
-    rows = [{key: _cell(value) for key, value in row.items()} for row in rows]
+    rows = [{key: cell(value) for key, value in row.items()} for row in rows]
     if not rows:
         return ""
     widths = {key: max(len(key), *(len(row.get(key, "")) for row in rows)) for key in rows[0]}
@@ -106,9 +106,9 @@ def table(rows: Iterable[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.5g}"
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:.5g}"
     return printable(str(value))
 
 
