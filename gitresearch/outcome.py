@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import tomli
 import tomli_w
@@ -67,9 +67,8 @@ class Failure:
     lines: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """An outcome's head: what lineage needs of every trial.
+class Summary(NamedTuple):
+    """An outcome's head: what lineage needs of every trial. (A tuple is made five times faster than a frozen class.)
 
     `score` is the mean of the study's metric over `n` runs and `sd` their standard deviation (0 for one run); a keep
     that has fresh runs is scored on those alone. `seconds` is wall time spent on all runs. `at` is UTC, ISO 8601.

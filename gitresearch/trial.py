@@ -7,6 +7,7 @@ and a trailer block that git's own tools read (`git interpret-trailers --parse`)
 
 import re
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 from gitresearch.errors import FormatError
 from gitresearch.text import MAX_MESSAGE_BYTES, clean, one_line, require_safe, slug
@@ -55,6 +56,28 @@ class Hypothesis:
             raise FormatError(f"Assisted-by must be AGENT:MODEL, not {self.assisted_by[:100]!r}")
         if self.expected is not None and not abs(self.expected) < float("inf"):
             raise FormatError("the expected change must be a finite number")
+
+    @classmethod
+    def trusted(
+        cls,
+        subject: str,
+        study: str,
+        specialist: str,
+        operator: str,
+        body: str,
+        expected: float | None,
+        assisted_by: str,
+    ) -> "Hypothesis":
+        """A hypothesis of parts that were checked before: out of the cache, or by an expression with the same rules."""
+        made = object.__new__(cls)
+        _SUBJECT(made, subject)
+        _STUDY(made, _NAMES.get(study) or _interned(study))
+        _SPECIALIST(made, _NAMES.get(specialist) or _interned(specialist))
+        _OPERATOR(made, _NAMES.get(operator) or _interned(operator))
+        _BODY(made, body)
+        _EXPECTED(made, expected)
+        _ASSISTED_BY(made, assisted_by)
+        return made
 
     @classmethod
     def from_text(cls, subject: str, body: str = "", **fields: str | float | None) -> "Hypothesis":
@@ -141,8 +164,7 @@ class BranchName:
         return cls(match[1], match[2], match[3])
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
+class Trial(NamedTuple):
     """One commit: what it claims and what it stands on. `time` is the commit time in seconds since 1970."""
 
     oid: str
@@ -193,19 +215,13 @@ def scan_commit(oid: str, text: str, start: int, end: int) -> Trial:
     tree, parents, time, subject, body, study, specialist, operator, expected, assisted = match.groups("")
     if len(subject) > SUBJECT_LIMIT or "  " in subject or len(body) > MAX_MESSAGE_BYTES:
         return _slow(oid, text[start:end].encode("latin-1"))
-    hypothesis = object.__new__(Hypothesis)
-    _SUBJECT(hypothesis, subject)
-    _STUDY(hypothesis, _NAMES.get(study) or _interned(study))
-    _SPECIALIST(hypothesis, _NAMES.get(specialist) or _interned(specialist))
-    _OPERATOR(hypothesis, _NAMES.get(operator) or _interned(operator))
-    _BODY(hypothesis, body)
-    _EXPECTED(hypothesis, float(expected) if expected else None)
-    _ASSISTED_BY(hypothesis, assisted)
+    change = float(expected) if expected else None
+    hypothesis = Hypothesis.trusted(subject, study, specialist, operator, body, change, assisted)
     lineage = (parents[7:47],) if len(parents) == 48 else _parents(parents)
     return Trial(oid, tree, lineage, int(time), hypothesis)
 
 
-# Setting the slots one by one leaves out the checks of `__post_init__`, which the expression has made.
+# Setting the slots one by one leaves out `__post_init__`.
 _SUBJECT, _STUDY, _SPECIALIST, _OPERATOR, _BODY, _EXPECTED, _ASSISTED_BY = (
     getattr(Hypothesis, field.name).__set__ for field in fields(Hypothesis)
 )

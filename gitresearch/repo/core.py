@@ -27,12 +27,13 @@ PATIENCE_SECONDS = 3.0  # how long a live git may hold a ref's lock file before 
 class Core:
     """An open repository."""
 
-    def __init__(self, git_dir: str, *, durable: bool = True) -> None:
+    def __init__(self, git_dir: str, *, durable: bool = True, cache: bool = True) -> None:
         self._handle = pygit2.Repository(git_dir)
         self.git_dir = Path(self._handle.path)
         self.common_dir = _common_dir(self.git_dir)
         self.workdir = Path(self._handle.workdir) if self._handle.workdir else None
         self._durable = durable
+        self._caches = cache
         self._odb = self._handle.odb
         self._trees = Trees(self._odb)
         self._refs = Refs(self._handle, self.common_dir, durable=durable)
@@ -45,11 +46,11 @@ class Core:
         return identity.committer(self._handle)
 
     @classmethod
-    def open(cls, path: Path, *, durable: bool = True) -> Self:
+    def open(cls, path: Path, *, durable: bool = True, cache: bool = True) -> Self:
         """The repository that `path` lies in, looked for upwards as `git -C` does. `durable` makes every write survive
-        a power cut once it returns (fsync)."""
+        a power cut once it returns (fsync); without `cache` everything is read from git itself."""
         with errors("open the repository"):
-            return cls(discover(path), durable=durable)
+            return cls(discover(path), durable=durable, cache=cache)
 
     def _batch(self) -> Batch:
         return Batch(self.common_dir / "objects", durable=self._durable)

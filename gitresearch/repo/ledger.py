@@ -9,11 +9,12 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 
 from gitresearch.errors import FormatError, GitResearchError
 from gitresearch.outcome import MAX_NOTE_BYTES, Summary
-from gitresearch.repo.listing import Listing, list_refs
+from gitresearch.repo.listing import Listing, changed_names, list_refs
 from gitresearch.repo.notes import diff_notes, read_notes
 from gitresearch.repo.refs import TRIALS
 from gitresearch.repo.stream import Source
@@ -53,14 +54,13 @@ class Git:
         """The difference between an earlier listing and what there is now, read in one pass."""
         now = list_refs(self._common_dir, known)
         found = Changes(now)
-        new = [name for name, oid in now.trials.items() if known.trials.get(name) != oid]
-        found.gone = [name for name, oid in known.trials.items() if now.trials.get(name) != oid]
+        new, found.gone = changed_names(known, now)
         notes = {who: self._notes(known.notes.get(who), tip) for who, tip in now.notes.items()}
         for who in known.notes.keys() - now.notes.keys():
             notes[who] = dict.fromkeys(self._notes(None, known.notes[who]))
         # Commits and the first evaluator's notes come from two children of git at once, so both cores work.
         found_heads = {who: self._heads(blobs) for who, blobs in notes.items() if blobs}
-        commits = self._commits(new, now.trials, found)
+        commits = self._commits({name: now.get(name) or "" for name in new}, found)
         _drain_together([commits, *(stream for _, stream in found_heads.values())])
         found.heads = {who: heads for who, (heads, _) in found_heads.items()}
         return found
@@ -86,9 +86,9 @@ class Git:
             raise KeyError(commit)
         return raw[5:45].decode()
 
-    def _commits(self, names: list[str], trials: Mapping[str, str], found: Changes) -> Iterator[None]:
-        oids = [trials[name] for name in names]
-        for name, oid, (text, start, end) in zip(names, oids, self._source.stream(oids), strict=True):
+    def _commits(self, branches: Mapping[str, str], found: Changes) -> Iterator[None]:
+        spans = self._source.stream(list(branches.values()))
+        for (name, oid), (text, start, end) in zip(branches.items(), spans, strict=True):
             try:
                 if end < 0:
                     raise FormatError("its commit is missing or broken")
@@ -170,10 +170,11 @@ class Ledger:
         self._refresh(touched)
 
     def _take_trials(self, changes: Changes) -> set[str]:
-        touched = {self.listing.trials[name] for name in changes.gone}
-        still = set(changes.listing.trials.values()) if touched else set()
-        for oid in touched - still:
-            self.trials.pop(oid, None)
+        touched = {self.listing.get(name) or "" for name in changes.gone}
+        if touched:  # another branch may hold the same trial
+            now = changes.listing
+            for oid in touched - {now.get(name) for name in now.names()}:
+                self.trials.pop(oid, None)
         for name in changes.gone:
             self.oddities.pop(name, None)
         self.oddities.update(changes.oddities)
@@ -184,8 +185,9 @@ class Ledger:
 
     def _refresh(self, touched: set[str]) -> None:
         if len(touched) > FEW:
-            self._records = {oid: self._record(oid, trial) for oid, trial in self.trials.items()}
-            self._order = sorted(self._records.values(), key=_place)
+            in_order = sorted(self.trials.values(), key=itemgetter(Trial._fields.index("time"), 0))
+            self._order = [self._record(trial.oid, trial) for trial in in_order]
+            self._records = dict(zip([trial.oid for trial in in_order], self._order, strict=True))
             return
         for oid in touched:
             old, trial = self._records.get(oid), self.trials.get(oid)

@@ -9,54 +9,88 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from gitresearch.repo.refs import OID, OUTCOMES, TRIALS
 
-Fingerprint = tuple[tuple[str, int, int], ...]
+Mark = tuple[str, int, int]  # a path's last part, and what changes with its content
 # Folder times move in steps of the kernel's tick (4 to 10 ms): a folder changed just now may change unseen.
 _RACY_NS = 50_000_000
-_TRIAL = re.compile(rb"^([0-9a-f]{40}) refs/heads/trial/(.+)$", re.MULTILINE)
-_OUTCOMES = re.compile(rb"^([0-9a-f]{40}) refs/notes/gitresearch/outcomes/(.+)$", re.MULTILINE)
+_TRIAL = re.compile(r"^([0-9a-f]{40}) refs/heads/trial/(.+)$", re.MULTILINE)
+_OUTCOMES = re.compile(r"^([0-9a-f]{40}) refs/notes/gitresearch/outcomes/(.+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Refs at one moment: `trials` by the name after `refs/heads/trial/`, `notes` by evaluator."""
+    """Refs at one moment. Trial branches by the name after `refs/heads/trial/`, `packed` and `loose` (which count over
+    packed ones); `notes` by evaluator. `marks` tell whether anything can have changed since; the first is of
+    `packed-refs`."""
 
-    fingerprint: Fingerprint = ()
-    trials: Mapping[str, str] = field(default_factory=dict)
+    marks: tuple[Mark, ...] = ()
+    packed: Mapping[str, str] = field(default_factory=dict)
+    loose: Mapping[str, str] = field(default_factory=dict)
+    packed_notes: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
+
+    def get(self, name: str) -> str | None:
+        """The commit a trial branch holds."""
+        return self.loose.get(name) or self.packed.get(name)
+
+    def names(self) -> set[str]:
+        """Every trial branch."""
+        return {*self.packed, *self.loose}
 
 
 def list_refs(common_dir: Path, known: Listing) -> Listing:
-    """What there is now; `known` is an earlier listing, whose values are taken over where they can't have changed."""
-    fingerprint = _fingerprint(common_dir)
-    same = fingerprint == known.fingerprint
-    packed = b"" if same else _packed(common_dir)
-    trials = known.trials if same else _names(common_dir, TRIALS, _TRIAL, packed, known.trials)
-    return Listing(fingerprint, trials, _notes(common_dir, known, packed, same=same))
+    """What there is now; `known` is an earlier listing, whose parts are taken over where they can't have changed."""
+    marks = _marks(common_dir)
+    if marks == known.marks:
+        # Only the evaluators' few refs are read again: a ref that is overwritten leaves no mark on its folder.
+        return replace(known, notes={**known.notes, **dict(_read_loose(common_dir, OUTCOMES, {}))})
+    # Loose refs first: a packer writes `packed-refs` and then deletes them, so whatever is missed here is in there.
+    loose = dict(_read_loose(common_dir, TRIALS, known))
+    notes = dict(_read_loose(common_dir, OUTCOMES, {}))
+    if known.marks and known.marks[0] == marks[0] == _mark(f"{common_dir}/packed-refs", 0):
+        packed, packed_notes = known.packed, known.packed_notes
+    else:
+        text = _packed_refs(common_dir)
+        packed, packed_notes = _find(_TRIAL, text), _find(_OUTCOMES, text)
+    return Listing(marks, packed, loose, packed_notes, {**packed_notes, **notes})
 
 
-def _notes(common_dir: Path, known: Listing, packed: bytes, *, same: bool) -> dict[str, str]:
-    if not same:
-        return _names(common_dir, OUTCOMES, _OUTCOMES, packed, {})
-    # packed-refs is as it was, so only loose files can differ: a few, one for each evaluator
-    loose = _names(common_dir, OUTCOMES, _OUTCOMES, b"", {})
-    return {**known.notes, **loose}
+def changed_names(known: Listing, now: Listing) -> tuple[list[str], list[str]]:
+    """The trial branches that are new or hold another commit, and those that no longer hold what they held."""
+    if not known.marks:
+        return sorted(now.names()), []
+    names = {*known.loose, *now.loose}
+    if now.packed is not known.packed:
+        names |= {*known.packed, *now.packed}
+    new, gone = [], []
+    for name in names:
+        before, after = known.get(name), now.get(name)
+        if before != after:
+            if after:
+                new.append(name)
+            if before:
+                gone.append(name)
+    return sorted(new), gone
 
 
-def _names(
-    common_dir: Path, prefix: str, pattern: re.Pattern[bytes], packed: bytes, known: Mapping[str, str]
-) -> dict[str, str]:
-    found = {os.fsdecode(name): oid.decode() for oid, name in pattern.findall(packed)}
+def _find(pattern: re.Pattern[str], text: str) -> dict[str, str]:
+    return {name: oid for oid, name in pattern.findall(text)}
+
+
+class _Known(Protocol):
+    def get(self, name: str) -> str | None: ...
+
+
+def _read_loose(common_dir: Path, prefix: str, known: _Known) -> Iterator[tuple[str, str]]:
     for name, path in _loose(f"{common_dir}/{prefix}", ""):
-        # A loose ref counts over a packed one; a known name that is both is not read again.
         oid = known.get(name) or _read(path)
         if oid:
-            found[name] = oid
-    return found
+            yield name, oid
 
 
 def _loose(folder: str, prefix: str) -> Iterator[tuple[str, str]]:
@@ -84,27 +118,29 @@ def _read(path: str) -> str:
     return text if OID.fullmatch(text) else ""
 
 
-def _packed(common_dir: Path) -> bytes:
+def _packed_refs(common_dir: Path) -> str:
     try:
-        return (common_dir / "packed-refs").read_bytes()
+        return os.fsdecode((common_dir / "packed-refs").read_bytes())
     except FileNotFoundError:
-        return b""
+        return ""
 
 
-def _fingerprint(common_dir: Path) -> Fingerprint:
+def _marks(common_dir: Path) -> tuple[Mark, ...]:
     trials = f"{common_dir}/{TRIALS}".rstrip("/")
-    notes = f"{common_dir}/{OUTCOMES}".rstrip("/")
-    paths = [f"{common_dir}/packed-refs", trials, notes]
+    paths = [f"{common_dir}/packed-refs", f"{common_dir}/{OUTCOMES}".rstrip("/"), trials]
     with contextlib.suppress(FileNotFoundError):
         paths += sorted(entry.path for entry in os.scandir(trials) if entry.is_dir())
     now = time.time_ns()
-    marks = []
-    for path in paths:
-        try:
-            stat = os.stat(path)
-        except FileNotFoundError:
-            marks.append((os.path.basename(path), 0, 0))
-            continue
-        racy = now - stat.st_mtime_ns < _RACY_NS
-        marks.append((os.path.basename(path), now if racy else stat.st_mtime_ns, stat.st_ino + (stat.st_size << 40)))
-    return tuple(marks)
+    return tuple(_mark(path, now) for path in paths)
+
+
+def _mark(path: str, now: int) -> Mark:
+    name = os.path.basename(path)
+    try:
+        stat = os.stat(path)
+    except FileNotFoundError:
+        return name, 0, 0
+    if name == "packed-refs":  # always renamed into place, so its inode tells
+        return name, stat.st_mtime_ns, stat.st_ino + (stat.st_size << 40) % (1 << 62)
+    racy = now - stat.st_mtime_ns < _RACY_NS
+    return name, now if racy else stat.st_mtime_ns, stat.st_ino

@@ -8,6 +8,7 @@ from functools import partial
 from gitresearch.errors import FormatError, GitResearchError
 from gitresearch.repo import identity, lookup
 from gitresearch.repo.bulk import Importer, add_packed_refs, batches
+from gitresearch.repo.cache import WORTH_MAKING, WORTH_STORING, Cache
 from gitresearch.repo.core import checked_name
 from gitresearch.repo.door import guarded
 from gitresearch.repo.leasing import Leasing
@@ -27,11 +28,12 @@ BASELINE = "gitresearch <gitresearch@localhost>"
 class Repo(Noting, Leasing):
     """A git repository that holds studies. Open it with `Repo.open`; safe to use from several threads and processes."""
 
-    def __init__(self, git_dir: str, *, durable: bool = True) -> None:
-        super().__init__(git_dir, durable=durable)
+    def __init__(self, git_dir: str, *, durable: bool = True, cache: bool = True) -> None:
+        super().__init__(git_dir, durable=durable, cache=cache)
         self.oddities: list[Oddity] = []
         self._git = Git(self.common_dir, self._source, self._trees)
-        self._ledger = Ledger()
+        self._cache = Cache(self.common_dir / "gitresearch", self._git.changes)
+        self._ledger: Ledger | None = None
         self._reading = threading.RLock()
 
     # -- trials
@@ -93,8 +95,7 @@ class Repo(Noting, Leasing):
         """Every trial with its outcome's head, oldest first (time, then oid), in one pass. Refs that are no trials are
         in `oddities` afterwards. A second call costs the difference only."""
         with self._reading:
-            self._refresh()
-            records = self._ledger.records()
+            records = self._refresh().records()
         return records if study is None else [record for record in records if record.trial.study == study]
 
     @guarded("find a trial")
@@ -105,20 +106,40 @@ class Repo(Noting, Leasing):
             return self.trial(lookup.best(self.studies(), self.best, text, study))
         return lookup.find([record.trial for record in self.trials(study)], text)
 
-    def _refresh(self) -> None:
+    def _refresh(self) -> Ledger:
         with uncollected():
-            self._ledger.apply(self._git.changes(self._ledger.listing))
-        self.oddities = list(self._ledger.oddities.values())
+            ledger = self._ledger or self._first_ledger()
+            if ledger is self._ledger:
+                ledger.apply(self._git.changes(ledger.listing))
+            self._ledger = ledger
+        self.oddities = list(ledger.oddities.values())
+        return ledger
+
+    def _first_ledger(self) -> Ledger:
+        """What the cache knows and what is new since; the cache is told where that is much."""
+        cached = self._caches and self._cache.exists()
+        ledger, number = self._cache.load() if cached else (Ledger(), 0)
+        changes = self._git.changes(ledger.listing)
+        ledger.apply(changes)
+        if self._caches and changes.size > (WORTH_STORING if cached else WORTH_MAKING):
+            self._cache.store(changes, number)
+        return ledger
 
     @guarded("read the trials")
     def latest(self, study: str, n: int = 20) -> list[Record]:
         """The n newest trials, newest first; out of the cache, so its time does not grow with the study."""
-        return self.trials(study)[: -n - 1 : -1]
+        found = self._cache.latest(study, n) if self._asks_cache() else None
+        return self.trials(study)[: -n - 1 : -1] if found is None else found
 
     @guarded("read the trials")
     def leaders(self, study: str, n: int = 20, direction: str = "min") -> list[Record]:
         """The n best-scored measured trials (not the disqualified), best first; out of the cache."""
-        return lookup.leaders(self.trials(study), n, direction)
+        found = self._cache.leaders(study, n, direction) if self._asks_cache() else None
+        return lookup.leaders(self.trials(study), n, direction) if found is None else found
+
+    def _asks_cache(self) -> bool:
+        """Once all is in memory, that is faster; a small study never has a cache."""
+        return self._caches and self._ledger is None and self._cache.exists()
 
     # -- studies
 

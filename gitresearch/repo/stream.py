@@ -11,8 +11,10 @@ import os
 import re
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from queue import Empty, Queue
 from typing import IO
 
 import pygit2
@@ -24,7 +26,8 @@ from gitresearch.repo.objects import read_loose
 # An object's bytes are text[start:end] as Latin-1, a character a byte: a regular expression then gives strings at once.
 Span = tuple[str, int, int]
 MISSING: Span = ("", 0, -1)  # no object, or a broken one
-PIPE_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 20
+AHEAD = 64  # chunks that a child may be ahead
 _ANSWER = re.compile(r"[0-9a-f]{40} (?:[a-z]+ ([0-9]+)|missing)\n")
 FEW = 400  # below this a child costs more than it gains
 
@@ -100,30 +103,38 @@ class Source:
         return self._answers(oids, child)
 
     def _answers(self, oids: Sequence[str], child: subprocess.Popen[bytes]) -> Iterator[Span]:
-        output: IO[bytes] = child.stdout  # type: ignore[assignment]
-        _widen(output)
-        buffer, at = "", 0
+        chunks: Queue[str] = Queue(AHEAD)
+        pump = threading.Thread(target=_pump, args=(child, chunks), daemon=True)
+        pump.start()
+        text, at = "", 0
         try:
             for oid in oids:
-                while not (head := _ANSWER.match(buffer, at)) or len(buffer) <= head.end() + int(head[1] or 0):
-                    more = output.read(PIPE_BYTES)
+                while not (head := _ANSWER.match(text, at)) or len(text) <= head.end() + int(head[1] or 0):
+                    more = chunks.get()
                     if not more:
                         raise GitResearchError("git cat-file ended early", "git fsck")
-                    buffer, at = buffer[at:] + more.decode("latin-1"), 0
+                    text, at = text[at:] + more, 0
+                start = head.end()
                 if head[1] is None:
-                    at = head.end()
+                    at = start
                     yield self._span(oid)
                     continue
-                start = head.end()
                 at = start + int(head[1]) + 1
-                yield buffer, start, at - 1
+                yield text, start, at - 1
         finally:
-            output.close()
             child.kill()
+            while pump.is_alive():
+                with contextlib.suppress(Empty):
+                    chunks.get(timeout=0.01)
             child.wait()
 
 
-def _widen(pipe: IO[bytes]) -> None:
-    """A wider pipe lets the child work ahead on the other core."""
+def _pump(child: subprocess.Popen[bytes], chunks: "Queue[str]") -> None:
+    """Take what the child prints off its hands, so that it works ahead while this process parses."""
+    output: IO[bytes] = child.stdout  # type: ignore[assignment]
     with contextlib.suppress(OSError, AttributeError):
-        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        fcntl.fcntl(output, fcntl.F_SETPIPE_SZ, CHUNK_BYTES)
+    with output:
+        while more := output.read(CHUNK_BYTES):
+            chunks.put(more.decode("latin-1"))
+    chunks.put("")

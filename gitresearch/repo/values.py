@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from gitresearch.outcome import Outcome, Summary
 from gitresearch.trial import Hypothesis, Trial
@@ -17,8 +18,7 @@ class File:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A trial and what is known about it. `summary` is None while it waits, or where its note can't be read: then
     `broken` says why. `evaluator` is the one whose outcome counts, empty where there is none."""
 
