@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +26,7 @@ import psutil
 
 from gitresearch import failures, sandbox
 from gitresearch.errors import GitResearchError
-from gitresearch.hooks import Hook, HookFault, export_hook
+from gitresearch.hooks import Hook, HookFault, drop, export_hook
 from gitresearch.outcome import Failure, Run
 from gitresearch.sandbox import Ended, Limits, Process, Sandbox, World
 from gitresearch.study import Study
@@ -140,6 +141,11 @@ class Evaluator:
         self.data = {name: Path(str(reply[name])) for name in ("train", "held_out") if reply.get(name)}
         self.data_digest = str(reply.get("digest", ""))
 
+    def close(self) -> None:
+        """End what was started ahead of need."""
+        if self.hook is not None:
+            self.hook.close()
+
     def run(self, trial: Trial, seed: int, purpose: str, cancel: threading.Event | None = None) -> RunResult:
         """Execute the trial once. Never raises for what a trial or the hook does."""
         started = time.monotonic()
@@ -164,16 +170,19 @@ class Evaluator:
     def _phases(self, job: _Job) -> None:
         self._tell(job, "preflight")
         self._export(job)
-        self._preflight(job)
-        log = self._train(job)
         if self.hook is None:
-            self._read_metric(job, log)
+            self._read_metric(job, self._train(job))
             return
-        # What training left beside its files must not reach the predictor uncounted: only the artefact goes on.
-        shutil.rmtree(job.tree)
-        self._export(job)
-        self._measure(job)
-        self._score(job)
+        self._preflight(self.hook, job)
+        with _Scoring(self.hook, pipes=bool(self.study.recipe.predict)) as scoring:
+            self.hook.warm("measure")
+            self.hook.warm("preflight")
+            self._train(job)
+            # What training left beside its files must not reach the predictor uncounted: only the artefact goes on.
+            shutil.rmtree(job.tree)
+            self._export(job)
+            self._measure(self.hook, job)
+            self._score(scoring, job)
 
     def _export(self, job: _Job) -> None:
         """Bytes on disk are the bytes of the commit; a tree that can't be written safely ends here."""
@@ -184,10 +193,8 @@ class Evaluator:
             raise _Stopped("preflight_crash", Failure("preflight", "BadTree", (error.message,))) from None
         job.artefact.mkdir(exist_ok=True)
 
-    def _preflight(self, job: _Job) -> None:
-        if self.hook is None:
-            return
-        reply = self.hook.call("preflight", {"tree": str(job.tree), "limits": self._limits()})
+    def _preflight(self, hook: Hook, job: _Job) -> None:
+        reply = hook.call("preflight", {"tree": str(job.tree), "limits": self._limits()})
         if reply.get("ok") is True:
             return
         status, lines = reply.get("status"), reply.get("lines", [])
@@ -260,8 +267,7 @@ class Evaluator:
             label, lines = failures.explain(ended.log, ended.signal_name, ended.exit_code)
             raise _Stopped("crash", Failure(phase, label, lines))
 
-    def _measure(self, job: _Job) -> None:
-        hook = self._need_hook()
+    def _measure(self, hook: Hook, job: _Job) -> None:
         request = {"tree": str(job.tree), "artefact": str(job.artefact), "limits": self._limits()}
         reply = hook.call("measure", request)
         if "invalid" in reply:
@@ -277,37 +283,26 @@ class Evaluator:
             lines = (f"{size} bytes, {size - cap} over the cap of {cap}", failures.tidy(told))
             raise _Stopped("size_blocked", Failure("measure", "artefact_too_large", lines))
 
-    def _need_hook(self) -> Hook:
-        if self.hook is None:
-            raise HookFault("the study has no hook")
-        return self.hook
-
-    def _score(self, job: _Job) -> None:
+    def _score(self, scoring: "_Scoring", job: _Job) -> None:
         """The hook's metrics. With a predict command, the hook talks to the sandboxed predictor through two pipes."""
-        hook, budget = self._need_hook(), self.study.budget.eval_seconds
+        budget = self.study.budget.eval_seconds
         self._tell(job, "score", 0.0, budget)
         request: dict[str, Any] = {"tree": str(job.tree), "artefact": str(job.artefact), "seed": job.seed}
         request["held_out"] = str(self.data.get("held_out", ""))
         if not self.study.recipe.predict:
-            self._take(job, hook.call("score", request), None)
+            self._take(job, scoring.ask(request, 0.0), None)
             return
-        trial_in, to_trial = os.pipe()
-        from_trial, trial_out = os.pipe()
-        try:
-            scoring = hook.start("score", (to_trial, from_trial))
-            predictor = Process(
-                self.box, self._argv(self.study.recipe.predict), self._world(job, training=False),
-                self._run_limits(budget), stdin=trial_in, stdout=trial_out,
-            )  # fmt: skip
-        finally:
-            os.close(trial_in)
-            os.close(trial_out)
-        request |= {"to_trial": to_trial, "from_trial": from_trial}
-        with _Talk(hook, scoring, request, 5 * budget + WALL_GRACE) as talk:
+        predictor = Process(
+            self.box, self._argv(self.study.recipe.predict), self._world(job, training=False),
+            self._run_limits(budget), stdin=scoring.trial_in, stdout=scoring.trial_out,
+        )  # fmt: skip
+        scoring.hang_up()
+        with ThreadPoolExecutor(1) as listener:
+            answer = listener.submit(scoring.ask, request, 5 * budget + WALL_GRACE)
             ended = predictor.wait(job.cancel, lambda used: self._tell(job, "score", used, budget))
         peak = max(job.run.peak_memory_bytes, ended.peak_memory_bytes)
         job.run = replace(job.run, eval_seconds=self._seconds(ended), peak_memory_bytes=peak)
-        self._take(job, talk.reply(), ended)
+        self._take(job, answer.result(), ended)
 
     def _take(self, job: _Job, reply: Mapping[str, Any], ended: Ended | None) -> None:
         """Metrics out of the hook's reply; how the predictor ended comes first, since it explains a broken talk."""
@@ -375,31 +370,38 @@ class Evaluator:
         }
 
 
-class _Talk:
-    """The hook's side of a scoring, waited for in a thread while this one watches the predictor."""
+class _Scoring:
+    """The hook's score process, started before training so that it is ready after it, and its pipes to a predictor."""
 
-    def __init__(self, hook: Hook, process: Any, request: Mapping[str, Any], seconds: float) -> None:
-        self._answer: dict[str, Any] | HookFault = HookFault("the hook gave no answer")
+    def __init__(self, hook: Hook, *, pipes: bool) -> None:
+        self._hook = hook
+        self.trial_in = self.trial_out = -1
+        self._request: dict[str, int] = {}
+        if pipes:
+            self.trial_in, to_trial = os.pipe()
+            from_trial, self.trial_out = os.pipe()
+            self._request = {"to_trial": to_trial, "from_trial": from_trial}
+        self._process: Any = hook.start("score", tuple(self._request.values()))
 
-        def listen() -> None:
-            try:
-                self._answer = hook.finish(process, "score", request, seconds)
-            except HookFault as fault:
-                self._answer = fault
-
-        self._thread = threading.Thread(target=listen)
-
-    def __enter__(self) -> "_Talk":
-        self._thread.start()
+    def __enter__(self) -> "_Scoring":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._thread.join()
+        self.hang_up()
+        if self._process is not None:
+            drop(self._process)
 
-    def reply(self) -> dict[str, Any]:
-        if isinstance(self._answer, HookFault):
-            raise self._answer
-        return self._answer
+    def hang_up(self) -> None:
+        """Close our copies of the predictor's ends: it has its own, and the hook must see when it is gone."""
+        for handle in (self.trial_in, self.trial_out):
+            if handle >= 0:
+                os.close(handle)
+        self.trial_in = self.trial_out = -1
+
+    def ask(self, request: Mapping[str, Any], more_seconds: float) -> dict[str, Any]:
+        """The reply; HookFault where there is none."""
+        process, self._process = self._process, None
+        return self._hook.finish(process, "score", {**request, **self._request}, more_seconds)
 
 
 def sweep(work: Path) -> None:

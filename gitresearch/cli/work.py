@@ -68,6 +68,7 @@ def open_lab(opened: Opened, progress: Progress, allow_unsandboxed: bool) -> Lab
     if box.level == "none":
         say("no sandbox: trials run with limits only, as you allowed, and every outcome says so")
     evaluator = Evaluator(opened.repo, opened.study, opened.base, box, cache_dir(), progress.phase)
+    click.get_current_context().call_on_close(evaluator.close)
     evaluator.prepare()
     return Lab(opened.repo, opened.study, opened.base, evaluator)
 
