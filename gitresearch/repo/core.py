@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 
 import pygit2
 
-from gitresearch.errors import FormatError
+from gitresearch.errors import FormatError, GitResearchError
 from gitresearch.repo import identity
 from gitresearch.repo.door import discover, errors
 from gitresearch.repo.locks import Held, KernelLock, clear_old_locks
@@ -17,6 +17,7 @@ from gitresearch.repo.objects import Batch
 from gitresearch.repo.refs import Locked, Refs
 from gitresearch.repo.stream import Source
 from gitresearch.repo.trees import Trees
+from gitresearch.text import printable
 from gitresearch.trial import NAME
 
 T = TypeVar("T")
@@ -56,10 +57,14 @@ class Core:
         return Batch(self.common_dir / "objects", durable=self._durable)
 
     def _tree(self, commit: str) -> str:
-        """A commit's tree. KeyError, which the door turns into our error, where there is no such commit."""
+        """A commit's tree. GitResearchError where there is no such commit."""
         tree = self._tree_of.get(commit)
         if tree is None:
-            kind, raw = self._odb.read(commit)
+            try:
+                kind, raw = self._odb.read(commit)
+            except (KeyError, ValueError):
+                hint = "git fetch --unshallow" if (self.common_dir / "shallow").exists() else "git fetch --all"
+                raise GitResearchError(f"the repository lacks the commit {printable(commit[:80])!r}", hint) from None
             if kind != pygit2.enums.ObjectType.COMMIT:
                 raise FormatError(f"{commit} is no commit")
             tree = str(raw[5:45].decode("ascii"))

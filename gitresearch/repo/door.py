@@ -58,11 +58,11 @@ def errors(what: str) -> Iterator[None]:
         raise
     except OSError as error:
         raise _from_system(what, error) from error
-    except pygit2.GitError as error:
-        raise _from_libgit2(what, str(error)) from error
     except KeyError as error:
         named = printable(str(error.args[0]) if error.args else "")
         raise GitResearchError(f"cannot {what}: the repository lacks {named}", "git fsck") from error
+    except pygit2.GitError as error:
+        raise _from_libgit2(what, str(error)) from error
     except ValueError as error:
         raise _from_libgit2(what, str(error)) from error
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
-from gitresearch.errors import GitResearchError
+from gitresearch.errors import FormatError, GitResearchError
 from gitresearch.outcome import Outcome
 from gitresearch.repo import identity
 from gitresearch.repo.content import Content
@@ -85,8 +85,17 @@ class Noting(Content):
     @guarded("read the outcome")
     def outcome(self, trial_oid: str) -> Outcome | None:
         """The trial's whole outcome (of several evaluators': the earliest). FormatError where it can't be read."""
-        notes = [Outcome.parse(note) for _, note in self._notes_of(OUTCOMES, trial_oid)]
-        return min(notes, key=lambda outcome: outcome.summary.at, default=None)
+        found: list[tuple[str, str, Outcome]] = []
+        broken: FormatError | None = None
+        for who, note in self._notes_of(OUTCOMES, trial_oid):
+            try:
+                outcome = Outcome.parse(note)
+                found.append((outcome.summary.at, who, outcome))
+            except FormatError as error:
+                broken = broken or error
+        if broken and not found:
+            raise broken
+        return min(found, key=lambda item: item[:2])[2] if found else None
 
     @guarded("read the proposal")
     def proposal(self, trial_oid: str) -> bytes | None:

@@ -14,13 +14,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from gitresearch.errors import GitResearchError
+from gitresearch.errors import FormatError, GitResearchError
 
 TREE_MODE = b"40000"
 # Fan-out trees of notes are mostly random bytes: deflating 8 KB of them takes 290 µs and saves a third.
 _STORED_ABOVE = 2048
 _COUNTER = itertools.count()
-_ENTRY = re.compile(rb"([0-7]{5,6}) ([^\0/]+)\0(.{20})", re.DOTALL)
+_ENTRY = re.compile(rb"([0-7]{5,6}) ([^\0]+)\0(.{20})", re.DOTALL)
 
 
 class Entry(NamedTuple):
@@ -35,8 +35,11 @@ class Entry(NamedTuple):
 
 
 def rows(raw: bytes) -> list[tuple[bytes, bytes, bytes]]:
-    """A tree object's lines: mode, name, oid."""
-    return _ENTRY.findall(raw)
+    """A tree object's lines: mode, name, oid. FormatError where the bytes are not lines throughout."""
+    found = _ENTRY.findall(raw)
+    if sum([len(mode) + len(name) for mode, name, _ in found]) + 22 * len(found) != len(raw):
+        raise FormatError("a tree object cannot be read")
+    return found
 
 
 def parse_tree(raw: bytes) -> dict[bytes, Entry]:

@@ -8,7 +8,7 @@ write, because it cannot be told per repository to leave the reflog out (a file 
 import errno
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pygit2
@@ -52,12 +52,33 @@ class Refs:
         return None if reference is None else str(reference.resolve().target)
 
     def under(self, prefix: str) -> dict[str, str]:
-        """Every ref under a prefix with what it holds, by full name."""
-        found = {}
-        for name in self._handle.references.iterator():
-            if name.name.startswith(prefix):
-                found[name.name] = str(name.target)
+        """Every ref under a prefix with what it holds, by full name.
+
+        Read from the files: libgit2 can only walk all refs, 250 ms where there are 100,000 branches.
+        """
+        found = dict(self._packed_under(prefix))
+        top = f"{self._dir}/{prefix.rstrip('/')}"
+        for folder, _, names in os.walk(top):
+            for name in names:
+                full = os.path.relpath(f"{folder}/{name}", self._dir)
+                if not name.endswith(".lock") and full.startswith(prefix) and (oid := self.get(full)):
+                    found[full] = oid
         return dict(sorted(found.items()))
+
+    def _packed_under(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """The lines `<oid> <name>` of packed-refs under a prefix; git keeps the file sorted, so they stand together."""
+        try:
+            data = Path(self._dir, "packed-refs").read_bytes()
+        except FileNotFoundError:
+            return
+        wanted = b" " + prefix.encode()
+        at = data.find(wanted)
+        while at >= 40:
+            end = data.find(b"\n", at)
+            oid = data[at - 40 : at].decode("ascii", "replace")
+            if OID.fullmatch(oid):
+                yield data[at + 1 : end if end >= 0 else len(data)].decode("utf-8", "surrogateescape"), oid
+            at = data.find(wanted, end) if end >= 0 else -1
 
     def create(self, name: str, oid: str) -> None:
         """Make a ref. Moved where it exists with another value; no error where it holds this one already."""

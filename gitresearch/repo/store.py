@@ -1,5 +1,6 @@
 """`Repo`: the verbs of the store. Trials, studies and upkeep are here; content, notes and leases in its bases."""
 
+import contextlib
 import threading
 import time as clock
 from collections.abc import Iterable, Mapping, Sequence
@@ -136,6 +137,26 @@ class Repo(Noting, Leasing):
         """The n best-scored measured trials (not the disqualified), best first; out of the cache."""
         found = self._cache.leaders(study, n, direction) if self._asks_cache() else None
         return lookup.leaders(self.trials(study), n, direction) if found is None else found
+
+    @guarded("read the trials")
+    def having(self, study: str, *statuses: str) -> list[Record]:
+        """The trials whose outcome has one of these statuses, oldest first; out of the cache."""
+        found = self._cache.having(study, statuses) if self._asks_cache() else None
+        if found is not None:
+            return found
+        return [record for record in self.trials(study) if record.summary and record.summary.status in statuses]
+
+    @guarded("read the trials")
+    def with_parents(self, records: Sequence[Record]) -> list[Record]:
+        """The records and those of their first parents, which what they gained is told against."""
+        known = {record.trial.oid: record for record in records}
+        for record in records:
+            oid = next(iter(record.trial.parents), "")
+            if oid and oid not in known and record.trial.operator != "baseline":
+                with contextlib.suppress(FormatError):
+                    outcome = self.outcome(oid)
+                    known[oid] = Record(self.trial(oid), outcome.summary if outcome else None)
+        return list(known.values())
 
     def _asks_cache(self) -> bool:
         """Once all is in memory, that is faster; a small study never has a cache."""

@@ -111,6 +111,8 @@ class Trees:
         if depth > MAX_DEPTH:
             raise FormatError(f"a tree deeper than {MAX_DEPTH} directories")
         for name, entry in self.entries(tree).items():
+            if b"/" in name:
+                raise FormatError(f"a tree with a slash in a name: {printable(os.fsdecode(name))!r}")
             path = prefix + os.fsdecode(name)
             if entry.is_tree:
                 yield from self._walk(entry.oid, f"{path}/", depth + 1)
