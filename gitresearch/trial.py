@@ -82,7 +82,7 @@ class Hypothesis:
     @classmethod
     def from_text(cls, subject: str, body: str = "", **fields: str | float | None) -> "Hypothesis":
         """A hypothesis from free text (a model's or a person's): cleaned and cut to what git takes."""
-        subject = one_line(subject.lstrip("- \t\n"), SUBJECT_LIMIT) or "a change without a stated hypothesis"
+        subject = one_line(subject, SUBJECT_LIMIT).lstrip("- ") or "a change without a stated hypothesis"
         return cls(subject=subject, body=tidy_body(clean(body, 32 * 1024)), **fields)  # type: ignore[arg-type]
 
     def message(self) -> str:
