@@ -97,7 +97,14 @@ class Summary(NamedTuple):
         match = _HEAD.match(text, start, end)
         if match is None:
             return Outcome.parse(text[start:end].encode("latin-1")).summary
-        status, metric, score, sd, n, confirmed, seconds, at, label, reason = match.groups()
+        return cls.of(match.groups())
+
+    @classmethod
+    def of(cls, groups: tuple[Any, ...]) -> "Summary":
+        """The head that HEAD matched. FormatError where it holds what no head may."""
+        status, metric, score, sd, n, confirmed, seconds, at, label, reason = groups
+        if status not in _STATUS_SET:
+            raise FormatError(f"unknown status {status[:60]!r}")
         try:
             value, spread, took = float(score) if score else None, float(sd), float(seconds)
         except ValueError:
@@ -107,7 +114,7 @@ class Summary(NamedTuple):
         if not (metric.isascii() and label.isascii() and reason.isascii()):
             metric, label, reason = _utf8(metric), _utf8(label), _utf8(reason)
         return cls(
-            _SHARED.get(status, status), _SHARED.setdefault(metric, metric), value, spread, int(n),
+            _SHARED[status], _SHARED.setdefault(metric, metric), value, spread, int(n),
             confirmed == "true", took, at, label, reason,
         )  # fmt: skip
 
@@ -192,11 +199,12 @@ class Outcome:
 # character that TOML forbids, falls to the parser.
 _STRING = r'"([ !#-\[\]-~\x80-\xff]*)"'
 _FLOAT = r"(-?[0-9][0-9.e+-]*)"
-_HEAD = re.compile(
-    rf"#[^\n]*\nschema = 1\nstatus = \"({'|'.join(STATUSES)})\"\nmetric = {_STRING}\n(?:score = {_FLOAT}\n)?"
+HEAD = (
+    rf"#[^\n]*\nschema = 1\nstatus = \"([a-z_]+)\"\nmetric = {_STRING}\n(?:score = {_FLOAT}\n)?"
     rf"sd = {_FLOAT}\nn = ([0-9]{{1,6}})\nconfirmed = (true|false)\nseconds = {_FLOAT}\nat = \"([ !#-\[\]-~]*)\"\n"
     rf"label = {_STRING}\nreason = {_STRING}\n(?:\n|\Z)"
 )
+_HEAD = re.compile(HEAD)
 _SHARED: dict[str, str] = {status: status for status in STATUSES}
 _STATUS_SET = frozenset(STATUSES)
 

@@ -7,7 +7,7 @@ and a trailer block that git's own tools read (`git interpret-trailers --parse`)
 
 import re
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gitresearch.errors import FormatError
 from gitresearch.text import MAX_MESSAGE_BYTES, clean, one_line, require_safe, slug
@@ -210,13 +210,19 @@ def scan_commit(oid: str, text: str, start: int, end: int) -> Trial:
     the time: at 100,000 trials that is seconds. All others take `parse_message`.
     """
     match = _PLAIN.match(text, start, end)
-    if match is None:
-        return _slow(oid, text[start:end].encode("latin-1"))
-    tree, parents, time, subject, body, study, specialist, operator, expected, assisted = match.groups("")
-    if len(subject) > SUBJECT_LIMIT or "  " in subject or len(body) > MAX_MESSAGE_BYTES:
-        return _slow(oid, text[start:end].encode("latin-1"))
-    change = float(expected) if expected else None
-    hypothesis = Hypothesis.trusted(subject, study, specialist, operator, body, change, assisted)
+    found = plain_trial(oid, match.groups()) if match else None
+    return found or _slow(oid, text[start:end].encode("latin-1"))
+
+
+def plain_trial(oid: str, groups: tuple[Any, ...]) -> Trial | None:
+    """The trial of what PLAIN_COMMIT matched; None where the message breaks a rule that the expression can't hold."""
+    tree, parents, time, subject, body, study, specialist, operator, expected, assisted = groups
+    if operator not in _OPERATORS or len(subject) > SUBJECT_LIMIT or "  " in subject:
+        return None
+    if body is not None and len(body) > MAX_MESSAGE_BYTES:
+        return None
+    change = None if expected is None else float(expected)
+    hypothesis = Hypothesis.trusted(subject, study, specialist, operator, body or "", change, assisted or "")
     lineage = (parents[7:47],) if len(parents) == 48 else _parents(parents)
     return Trial(oid, tree, lineage, int(time), hypothesis)
 
@@ -230,13 +236,15 @@ _COMMIT = (
     r"committer [^\n]*> ([0-9]{1,12}) [+-][0-9]{4}\n"
 )
 _LINE = r"(?!---|. -{24} >8 -)[ -~]*[!-~]"
-_PLAIN = re.compile(
+_OPERATORS = frozenset(OPERATORS)
+PLAIN_COMMIT = (
     rf"{_COMMIT}\n"
     rf"(?!---)([!-~](?:[ -~]*[!-~])?)\n\n(?:({_LINE}(?:\n\n?{_LINE})*?)\n\n)?"
-    rf"Study: ({NAME.pattern})\nSpecialist: ({NAME.pattern})\nOperator: ({'|'.join(OPERATORS)})\n"
+    rf"Study: ({NAME.pattern})\nSpecialist: ({NAME.pattern})\nOperator: ([a-z]+)\n"
     r"(?:Expected-Delta: ([+-][0-9]+(?:\.[0-9]+)?(?:e-[0-9]{1,3}|e\+[0-9]{2})?)\n)?"
-    rf"(?:Assisted-by: ([A-Za-z0-9._-]{{1,64}}:[!-9;-~][!-~]{{0,127}})\n)?\Z"
+    rf"(?:Assisted-by: ([A-Za-z0-9._-]{{1,64}}:[!-9;-~][!-~]{{0,127}})\n)?"
 )
+_PLAIN = re.compile(rf"{PLAIN_COMMIT}\Z")
 _HEADER = re.compile(_COMMIT.encode())
 _NAMES: dict[str, str] = {}
 

@@ -5,6 +5,7 @@ oddity; a missing object is a reason too. Several evaluators may have spoken abo
 """
 
 import gc
+import re
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,15 +14,15 @@ from operator import itemgetter
 from pathlib import Path
 
 from gitresearch.errors import FormatError, GitResearchError
-from gitresearch.outcome import MAX_NOTE_BYTES, Summary
+from gitresearch.outcome import HEAD, MAX_NOTE_BYTES, Summary
 from gitresearch.repo.listing import Listing, changed_names, list_refs
 from gitresearch.repo.notes import diff_notes, read_notes
 from gitresearch.repo.refs import TRIALS
-from gitresearch.repo.stream import Source
+from gitresearch.repo.stream import Plain, Source, Span
 from gitresearch.repo.trees import Trees
 from gitresearch.repo.values import Oddity, Record
 from gitresearch.text import printable
-from gitresearch.trial import Trial, scan_commit
+from gitresearch.trial import PLAIN_COMMIT, Trial, plain_trial, scan_commit
 
 FEW = 1000  # more changed records than this are put in order all at once
 Head = tuple[Summary | None, str]  # an outcome's head, or why it can't be read
@@ -55,12 +56,12 @@ class Git:
         now = list_refs(self._common_dir, known)
         found = Changes(now)
         new, found.gone = changed_names(known, now)
+        commits = self._commits({name: now.get(name) or "" for name in new}, found)
+        _step(commits, 1)  # git's child begins to work while the notes trees are walked
         notes = {who: self._notes(known.notes.get(who), tip) for who, tip in now.notes.items()}
         for who in known.notes.keys() - now.notes.keys():
             notes[who] = dict.fromkeys(self._notes(None, known.notes[who]))
-        # Commits and the first evaluator's notes come from two children of git at once, so both cores work.
         found_heads = {who: self._heads(blobs) for who, blobs in notes.items() if blobs}
-        commits = self._commits({name: now.get(name) or "" for name in new}, found)
         _drain_together([commits, *(stream for _, stream in found_heads.values())])
         found.heads = {who: heads for who, (heads, _) in found_heads.items()}
         return found
@@ -87,12 +88,10 @@ class Git:
         return raw[5:45].decode()
 
     def _commits(self, branches: Mapping[str, str], found: Changes) -> Iterator[None]:
-        spans = self._source.stream(list(branches.values()))
-        for (name, oid), (text, start, end) in zip(branches.items(), spans, strict=True):
+        answers = self._source.stream(list(branches.values()), _COMMIT)
+        for (name, oid), answer in zip(branches.items(), answers, strict=True):
             try:
-                if end < 0:
-                    raise FormatError("its commit is missing or broken")
-                trial = scan_commit(oid, text, start, end)
+                trial = read_trial(oid, answer)
                 if name[-8:] != oid[:8] or not name.startswith(f"{trial.hypothesis.study}/"):
                     raise FormatError("the branch's name is not of this commit")
                 found.trials[name] = trial
@@ -105,13 +104,38 @@ class Git:
         return heads, self._read_heads({oid: blob for oid, blob in blobs.items() if blob is not None}, heads)
 
     def _read_heads(self, blobs: Mapping[str, str], heads: dict[str, Head | None]) -> Iterator[None]:
-        for oid, span in zip(blobs, self._source.stream(list(blobs.values())), strict=True):
-            heads[oid] = read_head(*span)
+        for oid, answer in zip(blobs, self._source.stream(list(blobs.values()), _NOTE), strict=True):
+            heads[oid] = read_head(answer)
             yield
 
 
-def read_head(text: str, start: int, end: int) -> Head:
-    """The head of the note `text[start:end]`, or why it can't be read."""
+_COMMIT = Plain(PLAIN_COMMIT, whole=True)
+_NOTE = Plain(HEAD, whole=False)
+
+
+def read_trial(oid: str, answer: Span | re.Match[str]) -> Trial:
+    """The trial in a commit. FormatError where it is none."""
+    if isinstance(answer, re.Match):
+        trial = plain_trial(oid, answer.groups()[1:])
+        if trial is not None:
+            return trial
+        answer = answer.string, answer.end(1) + 1, answer.end() - 1
+    text, start, end = answer
+    if end < 0:
+        raise FormatError("its commit is missing or broken")
+    return scan_commit(oid, text, start, end)
+
+
+def read_head(answer: Span | re.Match[str]) -> Head:
+    """The head of a note, or why it can't be read."""
+    if isinstance(answer, re.Match):
+        if int(answer[1]) > MAX_NOTE_BYTES:
+            return None, f"the note is longer than {MAX_NOTE_BYTES} bytes"
+        try:
+            return Summary.of(answer.groups()[1:]), ""
+        except FormatError as error:
+            return None, error.message
+    text, start, end = answer
     if end < 0:
         return None, "the note's blob is missing or broken"
     if end - start > MAX_NOTE_BYTES:

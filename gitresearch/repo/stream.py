@@ -32,6 +32,15 @@ _ANSWER = re.compile(r"[0-9a-f]{40} (?:[a-z]+ ([0-9]+)|missing)\n")
 FEW = 400  # below this a child costs more than it gains
 
 
+class Plain:
+    """The usual shape of an object: an expression without a group of its own for the answer's head, whose size becomes
+    the first group. `whole` says whether it covers the object to its end."""
+
+    def __init__(self, expression: str, *, whole: bool) -> None:
+        self.expression = re.compile(rf"[0-9a-f]{{40}} [a-z]+ ([0-9]+)\n{expression}" + ("\n" if whole else ""))
+        self.whole = whole
+
+
 class Source:
     """The objects of one repository."""
 
@@ -40,13 +49,13 @@ class Source:
         self._git_dir = git_dir
         self._objects = str(objects)
 
-    def stream(self, oids: Sequence[str]) -> Iterator[Span]:
-        """Where the bytes of each object lie, in the order asked for."""
+    def stream(self, oids: Sequence[str], plain: Plain) -> Iterator[Span | re.Match[str]]:
+        """Each object in the order asked for: what the plain expression matched, or else where its bytes lie."""
         if len(oids) < FEW:
             return map(self._span, oids)
         loose = self._loose(set(oids))
         packed = [oid for oid in oids if oid not in loose] if loose else oids
-        child = self._child(packed) if len(packed) >= FEW else map(self._span, packed)
+        child = self._child(packed, plain) if len(packed) >= FEW else map(self._span, packed)
         return self._mixed(oids, loose, child) if loose else child
 
     def _span(self, oid: str) -> Span:
@@ -61,7 +70,9 @@ class Source:
             return None
         return data
 
-    def _mixed(self, oids: Sequence[str], loose: set[str], rest: Iterator[Span]) -> Iterator[Span]:
+    def _mixed(
+        self, oids: Sequence[str], loose: set[str], rest: Iterator[Span | re.Match[str]]
+    ) -> Iterator[Span | re.Match[str]]:
         objects = self._objects
         for oid in oids:
             if oid not in loose:
@@ -86,7 +97,7 @@ class Source:
             found.update(wanted.intersection([prefix + name for name in names]))
         return found
 
-    def _child(self, oids: Sequence[str]) -> Iterator[Span]:
+    def _child(self, oids: Sequence[str], plain: Plain) -> Iterator[Span | re.Match[str]]:
         """What `git cat-file --batch` prints. Its questions come from a file: a pipe would need a thread to fill it."""
         # The hash of an object is not checked here, as in git log; `audit` does that.
         with tempfile.TemporaryFile() as questions:
@@ -100,15 +111,25 @@ class Source:
                 stderr=subprocess.DEVNULL,
                 bufsize=0,
             )
-        return self._answers(oids, child)
+        return self._answers(oids, child, plain)
 
-    def _answers(self, oids: Sequence[str], child: subprocess.Popen[bytes]) -> Iterator[Span]:
+    def _answers(
+        self, oids: Sequence[str], child: subprocess.Popen[bytes], plain: Plain
+    ) -> Iterator[Span | re.Match[str]]:
         chunks: Queue[str] = Queue(AHEAD)
         pump = threading.Thread(target=_pump, args=(child, chunks), daemon=True)
         pump.start()
         text, at = "", 0
+        match, whole = plain.expression.match, plain.whole
         try:
             for oid in oids:
+                found = match(text, at)
+                if found:  # the size that git tells must agree, so nothing inside an object passes for another one
+                    stop = found.end(1) + int(found[1]) + 2
+                    if found.end() == stop or (not whole and found.end() < stop <= len(text)):
+                        at = stop
+                        yield found
+                        continue
                 while not (head := _ANSWER.match(text, at)) or len(text) <= head.end() + int(head[1] or 0):
                     more = chunks.get()
                     if not more:
