@@ -17,6 +17,7 @@ import glob
 import json
 import os
 import resource
+import select
 import shutil
 import signal
 import socket
@@ -25,7 +26,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -190,7 +191,8 @@ class Process:
         self._log = _Log(read, limits.log_bytes)
         self.cpu = 0.0
         self.peak = 0
-        self._seen: dict[int, psutil.Process] = {}
+        self._seen: dict[psutil.Process, float] = {}  # CPU seconds of its own that each process had when last seen
+        self._past = 0.0  # of those that are gone
 
     @property
     def wall(self) -> float:
@@ -200,29 +202,44 @@ class Process:
         self, cancel: threading.Event | None = None, on_tick: Callable[[float], None] = lambda _used: None
     ) -> Ended:
         """Until the end. `on_tick` gets the seconds used so far, by the clock that counts, about twice a second."""
-        stopped_by, last_tick, last_disk = "", 0.0, time.monotonic()
+        try:
+            status, stopped_by = self._watch(cancel, on_tick)
+        except BaseException:  # whoever watches failed, or ^C: what runs must not run on unwatched
+            self.kill()
+            self._reap(block=True)
+            self._end_survivors()
+            self._log.finish()
+            raise
+        wall = self.wall
+        self._end_survivors()
+        log = self._log.finish()
+        return Ended(status, stopped_by or self._late(), self.cpu, wall, self.peak, log, self._log.total)
+
+    def _watch(self, cancel: threading.Event | None, on_tick: Callable[[float], None]) -> tuple[int, str]:
+        """Exit code and the limit that was met, if one was."""
+        last_tick, last_disk = 0.0, self.started
         while (status := self._reap()) is None:
-            tree = self._measure()
-            stopped_by = self._over(tree, cancel)
+            stopped_by = self._over(self._measure(), cancel)
             if not stopped_by and time.monotonic() - last_disk > 1.0:
-                last_disk = time.monotonic()
                 stopped_by = "disk" if self._disk() > self.limits.disk_bytes else ""
+                last_disk = time.monotonic()
             if stopped_by:
                 self.kill()
-                status = self._reap(block=True)
-                break
+                return self._reap(block=True) or 0, stopped_by
             if self.wall - last_tick > 0.5:
                 last_tick = self.wall
                 on_tick(self.cpu if self.limits.cpu_seconds is not None else self.wall)
             time.sleep(POLL_SECONDS if self.wall > 0.5 else POLL_SECONDS / 10)
-        wall = self.wall
-        self._end_survivors()
-        log = self._log.finish()
-        if not stopped_by and self._log.full:
-            stopped_by = "log"
-        if not stopped_by and self.limits.cpu_seconds is not None and self.cpu > self.limits.cpu_seconds:
-            stopped_by = "cpu"
-        return Ended(status or 0, stopped_by, self.cpu, wall, self.peak, log, self._log.total)
+        return status, ""
+
+    def _late(self) -> str:
+        """The limit that a program had passed when it ended by itself, before that was seen."""
+        limits = self.limits
+        if self._log.full:
+            return "log"
+        if limits.cpu_seconds is not None and self.cpu > limits.cpu_seconds:
+            return "cpu"
+        return "disk" if self._disk() > limits.disk_bytes else ""
 
     def _reap(self, *, block: bool = False) -> int | None:
         """The exit code once it ended, with the kernel's final figures."""
@@ -237,22 +254,31 @@ class Process:
         return code
 
     def _measure(self) -> int:
-        """CPU seconds and memory of the tree now; the number of its processes."""
+        """CPU seconds and memory of the tree now; the number of its processes.
+
+        What ended counts by its parent's account of children it waited for, or by what was last seen of it: a parent
+        that ignores SIGCHLD has no such account.
+        """
         try:
-            top = self._seen.get(self._popen.pid) or psutil.Process(self._popen.pid)
-            tree = [top, *top.children(recursive=True)]
+            top = psutil.Process(self._popen.pid)
+            tree = {top, *top.children(recursive=True)}
         except psutil.Error:
             return 0
-        cpu, private, shared = 0.0, 0, 0
+        tree |= {process for process in self._seen.keys() - tree if _alive(process)}
+        self._past += sum(self._seen.pop(process) for process in self._seen.keys() - tree)
+        waited, private, shared = 0.0, 0, 0
         for process in tree:
-            self._seen[process.pid] = process
+            self._seen.setdefault(process, 0.0)
             with suppress(psutil.Error, OSError):
-                cpu += sum(process.cpu_times()[:4])  # own user and system, and those of children waited for
+                user, system, *children = process.cpu_times()[:4]
+                self._seen[process] = user + system
+                waited += sum(children)
                 memory = process.memory_info()
                 mine = getattr(memory, "shared", 0)
                 private, shared = private + memory.rss - mine, max(shared, mine)
-        self.cpu, self.peak = max(self.cpu, cpu), max(self.peak, private + shared)
-        self._memory = private + shared
+        self.cpu = max(self.cpu, sum(self._seen.values()) + max(waited, self._past))
+        used = private + shared
+        self.peak = max(self.peak, used if used <= self.limits.memory_bytes else min(used, _proportional(tree)))
         return len(tree)
 
     def _over(self, processes: int, cancel: threading.Event | None) -> str:
@@ -279,7 +305,7 @@ class Process:
         """Nothing a program started outlives it; those that left its process group are found by having been seen."""
         deadline = time.monotonic() + 2.0
         while time.monotonic() < deadline:
-            alive = [p for p in self._seen.values() if p.pid != self._popen.pid and _alive(p)]
+            alive = [p for p in self._seen if p.pid != self._popen.pid and _alive(p)]
             if not alive:
                 return
             for process in alive:
@@ -293,6 +319,19 @@ def _alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
+
+
+def _proportional(processes: Iterable[psutil.Process]) -> int:
+    """Bytes of memory with shared pages counted once: exact, but too slow to ask for twenty times a second. Processes
+    forked from a large one share its pages, and the quick sum counts those for each."""
+    total = 0
+    for process in processes:
+        with suppress(psutil.Error, OSError):
+            memory = process.memory_info().rss
+            with suppress(psutil.Error, OSError):
+                memory = getattr(process.memory_full_info(), "pss", memory)
+            total += memory
+    return total
 
 
 def _size(folder: Path) -> int:
@@ -312,11 +351,19 @@ class _Log:
         self.total, self.full = 0, False
         self._limit, self._handle = limit, handle
         self._head, self._tail = bytearray(), bytearray()
+        self._over = False
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
     def _read(self) -> None:
-        while data := os.read(self._handle, 1 << 16):
+        pipe = select.poll()
+        pipe.register(self._handle, select.POLLIN)
+        while not self._over:
+            if not pipe.poll(200):
+                continue
+            data = os.read(self._handle, 1 << 16)
+            if not data:
+                break
             self.total += len(data)
             self.full = self.total > self._limit
             room = LOG_HEAD - len(self._head)
@@ -328,6 +375,7 @@ class _Log:
 
     def finish(self) -> bytes:
         self._thread.join(2.0)
+        self._over = True  # where something we never saw still holds the other end
         cut = self.total - len(self._head) - len(self._tail)
         gap = b"\n[... %d bytes ...]\n" % cut if cut > 0 else b""
         return bytes(self._head) + gap + bytes(self._tail)

@@ -1,0 +1,701 @@
+"""The sandbox under attack: each test runs a small hostile program and holds what it could not do."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from gitresearch import sandbox
+from gitresearch.errors import GitResearchError
+from gitresearch.sandbox import Ended, Limits, Process, Sandbox, World
+
+BWRAP = shutil.which("bwrap")
+LEVELS = ["bubblewrap", "none"]
+
+
+def make_box(level: str) -> Sandbox:
+    if level == "none":
+        return Sandbox("none", "limits only")
+    if BWRAP is None:
+        pytest.skip("bubblewrap is not installed")
+    return Sandbox("bubblewrap", "bubblewrap", BWRAP)
+
+
+@pytest.fixture
+def box() -> Sandbox:
+    """The real bubblewrap profile."""
+    return make_box("bubblewrap")
+
+
+@pytest.fixture(params=LEVELS)
+def any_box(request: pytest.FixtureRequest) -> Sandbox:
+    """Both levels: limits hold without a sandbox too."""
+    return make_box(request.param)
+
+
+@pytest.fixture(params=["bubblewrap", pytest.param("none", marks=pytest.mark.slow)])
+def each_box(request: pytest.FixtureRequest) -> Sandbox:
+    """Both levels, for tests that take half a second: the second one among the slow tests."""
+    return make_box(request.param)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "trial").mkdir()
+    return tmp_path / "trial"
+
+
+def world_of(root: Path, code: str) -> World:
+    (root / "program.py").write_text(code)
+    return World(root)
+
+
+def run(
+    box: Sandbox, root: Path, code: str, *args: object, cancel: threading.Event | None = None, **limits: float
+) -> Ended:
+    """What came of running the code in the box."""
+    told = Limits(**({"wall_seconds": 20.0} | limits))  # type: ignore[arg-type]
+    argv = [sys.executable, "-I", "program.py", *map(str, args)]
+    return sandbox.run(box, argv, world_of(root, code), told, cancel)
+
+
+def said(ended: Ended) -> str:
+    return ended.log.decode().strip()
+
+
+TRY = """
+import os, sys, socket, signal
+def attempt(act):
+    try:
+        print("DONE", act())
+    except OSError as error:
+        print("REFUSED", error.strerror or error)
+"""
+
+
+def refused(ended: Ended) -> None:
+    assert "DONE" not in said(ended)
+    assert said(ended).startswith("REFUSED")
+
+
+# Files
+
+
+def test_it_cannot_write_outside(box: Sandbox, root: Path, tmp_path: Path) -> None:
+    """A file beside the trial's folder, by absolute path and by `..`, stays as it was."""
+    victim = tmp_path / "evaluator.py"
+    victim.write_text("judge")
+
+    ended = run(box, root, TRY + "for p in sys.argv[1:]: attempt(lambda: open(p, 'r+').write('x'))", victim,
+                "../evaluator.py")  # fmt: skip
+
+    refused(ended)
+    assert victim.read_text() == "judge"
+
+
+def test_it_cannot_change_the_interpreter(box: Sandbox, root: Path) -> None:
+    """The interpreter's folders are there to read, not to write: the next run uses them."""
+    target = Path(os.__file__).parent / "planted_by_a_trial.py"
+
+    refused(run(box, root, TRY + "attempt(lambda: open(sys.argv[1], 'w'))", target))
+    assert not target.exists()
+
+
+def test_it_cannot_read_a_secret(box: Sandbox, root: Path, tmp_path: Path) -> None:
+    """A file in another folder and one in the user's home can't be read."""
+    secret, key = tmp_path / "held_out.txt", Path.home() / "key"
+    for path in (secret, key):
+        path.write_text("canary-7391")
+
+    ended = run(box, root, TRY + "for p in sys.argv[1:]: attempt(lambda: open(p).read())", secret, key)
+
+    refused(ended)
+    assert "canary" not in said(ended)
+
+
+def test_a_link_out_of_the_trial_leads_nowhere(box: Sandbox, root: Path, tmp_path: Path) -> None:
+    """A symbolic link that the program makes is resolved inside."""
+    (tmp_path / "secret").write_text("canary")
+    code = TRY + "os.symlink(sys.argv[1], 'link'); attempt(lambda: open('link').read())"
+
+    refused(run(box, root, code, tmp_path / "secret"))
+
+
+def test_mounted_data_is_read_only(box: Sandbox, root: Path, tmp_path: Path) -> None:
+    """What is mounted to read can be read and not written, through its mode or otherwise."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "tokens").write_text("abc")
+    world = World(root, {"/data": data})
+    (root / "program.py").write_text(
+        TRY + "print(open('/data/tokens').read())\n"
+        "for act in (lambda: open('/data/tokens', 'a'), lambda: os.chmod('/data/tokens', 0o777),\n"
+        "            lambda: os.unlink('/data/tokens')):\n    attempt(act)"
+    )
+    lines = said(sandbox.run(box, [sys.executable, "program.py"], world, Limits(20))).split("\n")
+
+    assert lines[0] == "abc"
+    assert [line.split()[0] for line in lines[1:]] == ["REFUSED"] * 3
+    assert (data / "tokens").read_text() == "abc"
+
+
+def test_what_it_writes_in_the_trial_is_there(any_box: Sandbox, root: Path) -> None:
+    """The positive side: its own folder is writable, and so is its temporary folder."""
+    code = "import os, tempfile; open('out', 'w').write('x'); tempfile.TemporaryFile().write(b'x'); print('fine')"
+
+    assert said(run(any_box, root, code)) == "fine"
+    assert (root / "out").read_text() == "x"
+
+
+# Processes, keys, network
+
+
+def test_it_cannot_read_our_environment(box: Sandbox, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No environment to be found under /proc holds a key of ours, and our process is not there at all."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary")
+    code = """
+import glob, os, sys
+for path in [*glob.glob("/proc/[0-9]*/environ"), f"/proc/{sys.argv[1]}/environ"]:
+    try:
+        print("canary" if b"canary" in open(path, "rb").read() else "clean")
+    except OSError:
+        print("refused")
+"""
+    words = said(run(box, root, code, os.getpid())).split()
+
+    assert words[-1] == "refused"
+    assert "canary" not in words
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_nothing_is_inherited(level: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment holds what we put there, whatever ours holds."""
+    for name in ("OPENAI_API_KEY", "LD_PRELOAD_X", "PYTHONPATH", "GIT_DIR", "http_proxy"):
+        monkeypatch.setenv(name, "canary")
+
+    ended = run(make_box(level), root, "import os; print(*os.environ.items(), sep='\\n')")
+
+    assert "canary" not in said(ended)
+    names = set(re.findall(r"^\('(\w+)'", said(ended), re.MULTILINE))
+    assert names <= {"PATH", "HOME", "TMPDIR", "LANG", "PYTHONNOUSERSITE", "PYTHONDONTWRITEBYTECODE", "LC_CTYPE",
+                     "PYTHONUNBUFFERED", "TORCHINDUCTOR_CACHE_DIR", "PWD", "SHLVL", "_"}  # fmt: skip
+
+
+def test_it_cannot_connect_to_a_listener(box: Sandbox, root: Path) -> None:
+    """Neither a TCP listener on loopback nor an abstract socket of the host is within reach."""
+    name = f"\0gitresearch-test-{os.getpid()}"
+    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as abstract:
+        abstract.bind(name)
+        abstract.listen()
+        code = TRY + (
+            "attempt(lambda: socket.create_connection(('127.0.0.1', int(sys.argv[1])), 2))\n"
+            "attempt(lambda: socket.socket(socket.AF_UNIX).connect('\\0' + sys.argv[2]))"
+        )
+        ended = run(box, root, code, tcp.getsockname()[1], name[1:])
+
+    refused(ended)
+    assert said(ended).count("REFUSED") == 2
+
+
+def test_it_sees_and_reaches_no_process_of_the_host(box: Sandbox, root: Path) -> None:
+    """The program sees only itself and its init; a signal to a process of the host finds nobody."""
+    victim = subprocess.Popen(["sleep", "30"])
+    try:
+        code = TRY + (
+            "print(len([p for p in os.listdir('/proc') if p.isdigit()]))\n"
+            "attempt(lambda: os.kill(int(sys.argv[1]), signal.SIGKILL))"
+        )
+        ended = run(box, root, code, victim.pid)
+        assert victim.poll() is None
+    finally:
+        victim.kill()
+        victim.wait()
+    count, tried = said(ended).split("\n")
+    assert int(count) <= 2
+    assert tried.startswith("REFUSED")
+
+
+def test_it_makes_no_user_namespace(box: Sandbox, root: Path) -> None:
+    """A namespace of its own would give it capabilities to attack the kernel with."""
+    code = TRY + (
+        "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+        "def unshare():\n    if libc.unshare(0x10000000): raise OSError(ctypes.get_errno(), 'no')\n"
+        "attempt(unshare)"
+    )
+    refused(run(box, root, code))
+
+
+DAEMON = """
+import os, sys, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.execv("/bin/sleep", ["sleep", sys.argv[1]])
+    os._exit(0)
+time.sleep({rest})
+"""
+
+
+def gone(word: str, seconds: float = 1.0) -> bool:
+    """Whether no process with this argument is left after a while."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not any(word in (p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_a_daemon_does_not_outlive_it(box: Sandbox, root: Path) -> None:
+    """A double-forked process in a session of its own is gone when the run is, or soon after."""
+    word = f"987.{os.getpid()}"
+
+    ended = run(box, root, DAEMON.format(rest=0), word)
+
+    assert ended.exit_code == 0
+    assert gone(word)
+
+
+def test_without_a_sandbox_a_daemon_that_was_seen_is_ended(root: Path) -> None:
+    """At level none a daemon that lived long enough to be seen among the children is ended, and holds nothing up."""
+    word = f"986.{os.getpid()}"
+    code = DAEMON.format(rest=0).replace("os._exit(0)", "time.sleep(0.4); os._exit(0)") + "time.sleep(0.2)"
+
+    ended = run(make_box("none"), root, code, word)
+
+    assert ended.exit_code == 0
+    assert gone(word)
+
+
+def test_a_cancelled_tree_is_gone(each_box: Sandbox, root: Path) -> None:
+    """Setting the event ends the whole tree at once, in its own sessions too."""
+    word = f"985.{os.getpid()}"
+    cancel = threading.Event()
+    timer = threading.Timer(0.5, cancel.set)
+    timer.start()
+    code = (
+        "import subprocess, sys, time\nsubprocess.Popen(['sleep', sys.argv[1]], start_new_session=True)\ntime.sleep(60)"
+    )
+    ended = run(each_box, root, code, word, cancel=cancel)
+    timer.join()
+
+    assert (ended.stopped_by, ended.signal_name) == ("cancelled", "SIGKILL")
+    assert ended.wall_seconds < 5
+    assert gone(word)
+
+
+def test_an_error_while_waiting_leaves_nothing_running(each_box: Sandbox, root: Path) -> None:
+    """Where whoever watches raises, the program is ended before the error goes on."""
+    word = f"984.{os.getpid()}"
+
+    def raises(_used: float) -> None:
+        raise RuntimeError("the display broke")
+
+    with pytest.raises(RuntimeError):
+        sandbox.run(each_box, ["sleep", word], World(root), Limits(20), on_tick=raises)
+    assert gone(word)
+
+
+# Limits and clocks
+
+BURN = "def burn():\n    while True: pass\n"
+
+
+def test_cpu_counts_threads(each_box: Sandbox, root: Path) -> None:
+    """Four threads that compute in the kernel's sight spend CPU seconds together."""
+    code = (
+        "import hashlib, threading\ndata = bytes(1 << 24)\n"
+        "def burn():\n    while True: hashlib.sha256(data)\n"
+        "for _ in range(4): threading.Thread(target=burn).start()"
+    )
+    ended = run(each_box, root, code, cpu_seconds=0.6)
+
+    assert ended.stopped_by == "cpu"
+    assert 0.6 <= ended.cpu_seconds < 1.5
+
+
+def test_cpu_counts_children(each_box: Sandbox, root: Path) -> None:
+    """Work handed to children counts while they run and after they were waited for."""
+    code = (
+        "import subprocess, sys\n"
+        "while True: subprocess.run([sys.executable, '-I', '-S', '-c', 'for i in range(3_000_000): pass'])"
+    )
+    ended = run(each_box, root, code, cpu_seconds=0.6)
+
+    assert ended.stopped_by == "cpu"
+    assert ended.cpu_seconds < 2
+
+
+def test_cpu_counts_children_nobody_waits_for(each_box: Sandbox, root: Path) -> None:
+    """A parent that ignores SIGCHLD makes the kernel forget its children's CPU seconds; we remember them."""
+    code = (
+        "import os, signal, time\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "while True:\n    if os.fork() == 0:\n        while time.process_time() < 0.3: pass\n        os._exit(0)\n"
+        "    try: os.wait()\n    except ChildProcessError: pass"
+    )
+    ended = run(each_box, root, code, cpu_seconds=0.8, wall_seconds=8)
+
+    assert ended.stopped_by == "cpu"
+
+
+def test_a_sleeper_meets_the_wall_limit(each_box: Sandbox, root: Path) -> None:
+    """A program that waits spends no CPU seconds; the wall clock ends it."""
+    ended = run(each_box, root, "import time; time.sleep(60)", cpu_seconds=5, wall_seconds=0.4)
+
+    assert ended.stopped_by == "wall"
+    assert 0.4 <= ended.wall_seconds < 3
+    assert ended.cpu_seconds < 2
+
+
+def test_ignoring_signals_does_not_help(each_box: Sandbox, root: Path) -> None:
+    """A program that ignores every signal it can is ended all the same."""
+    code = (
+        "import signal, time\n"
+        "for s in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}: signal.signal(s, signal.SIG_IGN)\n"
+        "while True: time.sleep(60)"
+    )
+    assert run(each_box, root, code, wall_seconds=0.5).stopped_by == "wall"
+
+
+def test_memory_is_limited(each_box: Sandbox, root: Path) -> None:
+    """A program that takes more memory than its limit is ended, and the outcome names how much it had."""
+    code = "import time\nkept = []\nwhile True:\n    kept.append(bytearray(b'x') * (8 << 20))\n    time.sleep(0.005)"
+    ended = run(each_box, root, code, memory_bytes=150 << 20)
+
+    assert ended.stopped_by == "memory"
+    assert 150 << 20 < ended.peak_memory_bytes < 1 << 30
+
+
+def test_memory_of_children_counts_together(any_box: Sandbox, root: Path) -> None:
+    """Four processes that share the memory among them pass the limit together."""
+    code = "import os, time\nfor _ in range(3): os.fork()\nkept = bytearray(b'x') * (40 << 20)\ntime.sleep(30)"
+
+    assert run(any_box, root, code, memory_bytes=200 << 20).stopped_by == "memory"
+
+
+def test_memory_that_forks_share_counts_once(each_box: Sandbox, root: Path) -> None:
+    """Workers forked from a large process share its pages: they are not counted again for each of them."""
+    code = (
+        "import os, time\nkept = bytearray(b'x') * (80 << 20)\n"
+        "for _ in range(6):\n    if os.fork() == 0: time.sleep(0.5); os._exit(0)\n"
+        "time.sleep(0.6); print('fine')"
+    )
+    ended = run(each_box, root, code, memory_bytes=300 << 20)
+
+    assert (ended.stopped_by, said(ended)) == ("", "fine")
+    assert ended.peak_memory_bytes < 300 << 20
+
+
+def test_a_log_flood_is_stopped(any_box: Sandbox, root: Path) -> None:
+    """Endless output ends the run; head and tail are kept, and what lies between is counted."""
+    code = "import sys\nprint('the first line')\nwhile True: sys.stdout.write('x' * 79 + '\\n')"
+    ended = run(any_box, root, code, log_bytes=3 << 20)
+
+    assert ended.stopped_by == "log"
+    assert 3 << 20 < ended.log_bytes < 4 << 20
+    assert len(ended.log) < 400 << 10
+    assert ended.log.startswith(b"the first line\n")
+    assert b" bytes ...]\n" in ended.log
+
+
+def test_head_and_tail_of_a_long_log(each_box: Sandbox, root: Path) -> None:
+    """A log within its limit keeps its first and its last lines, where the reasons of a crash are."""
+    code = "print('begin')\nfor i in range(200_000): print('noise', i)\nprint('end')"
+    ended = run(each_box, root, code)
+
+    assert (ended.stopped_by, ended.exit_code) == ("", 0)
+    assert ended.log.startswith(b"begin\n")
+    assert ended.log.endswith(b"\nend\n")
+    assert len(ended.log) < 400 << 10 < ended.log_bytes
+
+
+def test_one_large_file_is_stopped(any_box: Sandbox, root: Path) -> None:
+    """A file in the trial's folder can't grow past the disk limit for long."""
+    code = (
+        "import time\nf = open('big', 'wb')\n"
+        "while True:\n    f.write(b'x' * (1 << 20)); f.flush(); time.sleep(0.01)"
+    )  # fmt: skip
+    ended = run(any_box, root, code, disk_bytes=20 << 20)
+
+    assert ended.stopped_by == "disk" or (ended.exit_code and b"File too large" in ended.log)
+    assert (root / "big").stat().st_size < 400 << 20
+
+
+def test_many_small_files_are_stopped(each_box: Sandbox, root: Path) -> None:
+    """The limit holds for all files of the trial together."""
+    code = (
+        "import time\nfor i in range(10_000):\n    open(f'f{i}', 'wb').write(b'x' * (1 << 20)); time.sleep(0.01)"
+    )  # fmt: skip
+    ended = run(each_box, root, code, disk_bytes=20 << 20)
+
+    assert ended.stopped_by == "disk"
+
+
+def test_a_quick_writer_is_found_at_its_end(any_box: Sandbox, root: Path) -> None:
+    """A program that ends before the disk was looked at has not escaped: it is looked at again at the end."""
+    code = "for i in range(6): open(f'f{i}', 'wb').write(b'x' * (4 << 20))"
+
+    assert run(any_box, root, code, disk_bytes=10 << 20).stopped_by == "disk"
+
+
+def test_temporary_folders_are_limited(box: Sandbox, root: Path) -> None:
+    """/tmp and /dev/shm are memory of ours: each takes no more than the disk limit."""
+    code = TRY + (
+        "def fill(path):\n    with open(path, 'wb') as f:\n        for _ in range(64): f.write(bytes(1 << 20))\n"
+        "attempt(lambda: fill('/tmp/a')); attempt(lambda: fill('/dev/shm/a'))"
+    )
+    lines = said(run(box, root, code, disk_bytes=16 << 20)).split("\n")
+
+    assert len(lines) == 2
+    assert all(line.startswith("REFUSED") for line in lines)
+
+
+def test_processes_are_limited(any_box: Sandbox, root: Path) -> None:
+    """A fork bomb is ended once it passes its number of processes, and nothing of it is left."""
+    word = f"983.{os.getpid()}"
+    code = "import subprocess, sys, time\nwhile True: subprocess.Popen(['sleep', sys.argv[1]]); time.sleep(0.001)"
+
+    assert run(any_box, root, code, word, processes=40).stopped_by == "processes"
+    assert gone(word, 3)
+
+
+def test_its_own_clock_is_its_own_affair(each_box: Sandbox, root: Path) -> None:
+    """A program that patches the time module, so that it has spent nothing, has spent it by our clock."""
+    code = (
+        "import time\nreal, time.time, time.monotonic, time.perf_counter = time.sleep, *[lambda: 0.0] * 3\n"
+        "real(0.5); time.sleep = lambda s: None; print(time.time())"
+    )
+    ended = run(each_box, root, code)
+
+    assert said(ended) == "0.0"
+    assert 0.5 <= ended.wall_seconds < 3
+
+
+def test_ticks_tell_the_clock_that_counts(each_box: Sandbox, root: Path) -> None:
+    """Whoever watches is told seconds used, and they never fall."""
+    ticks: list[float] = []
+    argv = [sys.executable, "-I", "-c", "import time\nwhile time.process_time() < 0.8: pass"]
+
+    sandbox.run(each_box, argv, World(root), Limits(20, cpu_seconds=10), on_tick=ticks.append)
+
+    assert ticks
+    assert ticks == sorted(ticks)
+
+
+# Ends
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code", "name"),
+    [
+        ("raise SystemExit(0)", 0, ""),
+        ("raise SystemExit(7)", 7, ""),
+        ("raise ValueError('x')", 1, ""),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", None, "SIGSEGV"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", None, "SIGKILL"),
+        ("import os; os.abort()", None, "SIGABRT"),
+    ],
+)
+def test_the_end_is_named(any_box: Sandbox, root: Path, code: str, exit_code: int | None, name: str) -> None:
+    """Exit codes come through, signals by their names, at both levels."""
+    ended = run(any_box, root, code)
+
+    assert ended.signal_name == name
+    assert ended.stopped_by == ""
+    if exit_code is not None:
+        assert ended.exit_code == exit_code
+
+
+def test_pipes_reach_the_program(any_box: Sandbox, root: Path) -> None:
+    """A process given descriptors for stdin and stdout speaks through them; its stderr is still the log."""
+    their_in, to_program = os.pipe()
+    from_program, their_out = os.pipe()
+    world = world_of(root, "import sys; print(sys.stdin.read().upper()); print('log', file=sys.stderr)")
+    process = Process(any_box, [sys.executable, "program.py"], world, Limits(20), stdin=their_in, stdout=their_out)
+    for handle in (their_in, their_out):
+        os.close(handle)
+    os.write(to_program, b"hello")
+    os.close(to_program)
+    ended = process.wait()
+    with open(from_program, "rb") as out:
+        assert out.read() == b"HELLO\n"
+    assert said(ended) == "log"
+
+
+def test_no_descriptor_is_inherited(any_box: Sandbox, root: Path, tmp_path: Path) -> None:
+    """A file that we have open, inheritable even, is not open inside."""
+    with (tmp_path / "secret").open("w") as secret:
+        os.set_inheritable(secret.fileno(), True)
+        ended = run(any_box, root, "import os; print(*sorted(map(int, os.listdir('/proc/self/fd'))))")
+
+    assert len(said(ended).split()) <= 4  # three and the listing itself
+
+
+def test_no_descriptor_leaks(each_box: Sandbox, root: Path) -> None:
+    """Twenty runs leave no descriptor and no thread of ours behind."""
+    run(each_box, root, "")
+    handles, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+
+    for _ in range(20):
+        sandbox.run(each_box, ["true"], World(root), Limits(20))
+
+    assert len(os.listdir("/proc/self/fd")) == handles
+    assert threading.active_count() == threads
+
+
+def test_a_program_that_is_not_there(any_box: Sandbox, root: Path) -> None:
+    """A command that can't be started ends with a message that names it, not with a traceback of ours."""
+    try:
+        ended = sandbox.run(any_box, ["no-such-program-7"], World(root), Limits(20))
+        told = said(ended) if ended.exit_code else ""
+    except GitResearchError as error:
+        told = error.message
+    assert "no-such-program-7" in told
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from gitresearch import sandbox
+box = sandbox.Sandbox(sys.argv[1], "", sys.argv[2])
+sandbox.run(box, ["sleep", sys.argv[3]], sandbox.World(Path(sys.argv[4])), sandbox.Limits(60))
+"""
+
+
+def test_it_ends_with_us(any_box: Sandbox, root: Path) -> None:
+    """Where we are killed with -9, the program is gone too."""
+    if any_box.level == "none" and not shutil.which("setpriv"):
+        pytest.skip("setpriv is not installed")
+    word = f"982.{os.getpid()}"
+    ours = subprocess.Popen([sys.executable, "-c", KILLED, any_box.level, any_box.program, word, str(root)])
+    while gone(word, 0.01):
+        time.sleep(0.02)
+    ours.send_signal(signal.SIGKILL)
+    ours.wait()
+
+    assert gone(word, 3)
+
+
+# Choice and probe
+
+
+def test_the_real_profile_has_no_hole(box: Sandbox) -> None:
+    """The self-test of the profile we run finds nothing."""
+    assert sandbox.probe(box) == []
+
+
+class Weak(Sandbox):
+    """A sandbox that shows and shares everything."""
+
+    def command(self, argv: object, world: World, limits: Limits) -> list[str]:
+        return [self.program, "--bind", "/", "/", "--dev", "/dev", "--chdir", str(world.root), *argv]  # type: ignore[misc]
+
+
+def test_the_probe_can_fail(box: Sandbox) -> None:
+    """A profile that binds the whole root and shares the network and processes is found out in every point."""
+    holes = sandbox.probe(Weak("bubblewrap", "weak", box.program))
+
+    assert set(holes) == {"read a secret", "wrote outside", "reached the network", "reached a process",
+                          "read an environment"}  # fmt: skip
+
+
+def test_the_probe_of_no_sandbox_finds_everything() -> None:
+    """Level none is what the probe calls full of holes."""
+    assert len(sandbox.probe(Sandbox("none", ""))) == 5
+
+
+def fake_bwrap(folder: Path, script: str) -> Path:
+    folder.mkdir()
+    (folder / "bwrap").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "bwrap").chmod(0o755)
+    return folder
+
+
+def test_a_sandbox_that_does_not_start_is_not_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bwrap that the system refuses to let work is named with what it said."""
+    folder = fake_bwrap(tmp_path / "bin", 'echo "bwrap: setting up uid map: Permission denied" >&2; exit 1')
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+    with pytest.raises(GitResearchError, match="uid map: Permission denied"):
+        sandbox.choose(False, tmp_path / "cache")
+
+
+def test_a_leaking_sandbox_is_not_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bwrap that runs the program without walls is found out, and what the program could do is said."""
+    script = 'if [ "$1" = --version ]; then echo bubblewrap 9; exit; fi\n'
+    script += 'while [ "$1" != -- ]; do shift; done; shift; exec "$@"'
+    monkeypatch.setenv("PATH", f"{fake_bwrap(tmp_path / 'bin', script)}:/usr/bin:/bin")
+
+    with pytest.raises(GitResearchError, match="bubblewrap 9 let a program that read a secret") as caught:
+        sandbox.choose(False, tmp_path / "cache")
+    assert "--allow-unsandboxed" in caught.value.hint
+
+
+def test_without_bubblewrap_nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says what is missing and both ways out of it."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(GitResearchError) as caught:
+        sandbox.choose(False, tmp_path / "cache")
+
+    assert caught.value.message == "no sandbox works here: bubblewrap is not installed"
+    assert "bubblewrap" in caught.value.hint
+    assert "--allow-unsandboxed" in caught.value.hint
+
+
+def test_limits_only_has_to_be_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the person's word the level is none, and the description says why."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    box = sandbox.choose(True, tmp_path / "cache")
+
+    assert (box.level, box.description) == ("none", "limits only (bubblewrap is not installed)")
+
+
+def test_the_probe_is_remembered_for_the_same_program(
+    box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finding is used again until the next boot, and never for another program; a broken memory is made anew."""
+    calls: list[str] = []
+    monkeypatch.setattr(sandbox, "probe", lambda box: calls.append(box.program) or [])
+
+    for _ in range(2):
+        sandbox.choose(False, tmp_path)
+    assert len(calls) == 1
+    (tmp_path / "sandbox.json").write_text("{")
+    sandbox.choose(False, tmp_path)
+    assert len(calls) == 2
+    other = fake_bwrap(tmp_path / "bin", "echo bubblewrap 9")
+    monkeypatch.setenv("PATH", f"{other}:/usr/bin:/bin")
+    sandbox.choose(False, tmp_path)
+    assert calls[-1] == str(other / "bwrap")
+
+
+def test_an_interpreter_that_does_not_start(tmp_path: Path, box: Sandbox) -> None:
+    """A broken interpreter is named, with where to mend it."""
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\nexit 3\n")
+    broken.chmod(0o755)
+
+    with pytest.raises(GitResearchError, match=re.escape(str(broken))):
+        sandbox.run(box, ["true"], World(tmp_path, python=str(broken)), Limits(5))
+
+
+def test_the_home_is_never_shown(box: Sandbox, root: Path) -> None:
+    """HOME inside is the temporary folder, empty, whatever ours holds."""
+    with contextlib.suppress(OSError):
+        (Path.home() / ".netrc").write_text("canary")
+
+    ended = run(box, root, "import os; print(os.path.expanduser('~'), os.listdir(os.path.expanduser('~')))")
+
+    assert said(ended) == "/tmp []"
