@@ -4,14 +4,17 @@ Built once from all records and grown one trial at a time; every question is ans
 here costs the square of the history. Order is commit order (time, then oid), which every clone sees alike.
 """
 
-import heapq
+from bisect import insort
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from gitresearch.outcome import FAILED, Summary
 from gitresearch.study import Objective
 from gitresearch.trial import Trial
+
+RANKED = frozenset({"baseline", "keep", "discard"})  # a disqualified trial has a score and no rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class Lineage:
         self._by_status: dict[str, dict[str, None]] = defaultdict(dict)  # used as ordered sets
         self._by_specialist: dict[str, list[str]] = defaultdict(list)
         self._figures: dict[str, SpecialistFigures] = defaultdict(SpecialistFigures)
+        self._board: list[tuple[float, int, str]] | None = None  # ranks of the ranked, once asked for
         self._order: list[str] = []
         self._sorted = True
         for node in nodes:
@@ -80,9 +84,17 @@ class Lineage:
         else:
             self._by_status[before.status].pop(oid, None)
             self._count(before, -1)
+            if self._board is not None and self._ranked(before):
+                self._board.remove(self._rank(before))
         self._nodes[oid] = node
         self._by_status[node.status][oid] = None
         self._count(node, 1)
+        if self._board is not None and self._ranked(node):
+            insort(self._board, self._rank(node))
+
+    @staticmethod
+    def _ranked(node: Node) -> bool:
+        return node.score is not None and node.status in RANKED
 
     def _count(self, node: Node, sign: int) -> None:
         figures = self._figures[node.trial.specialist]
@@ -138,10 +150,11 @@ class Lineage:
         score = node.score or 0.0
         return (score if self.objective.direction == "min" else -score), node.trial.time, node.trial.oid
 
-    def leaderboard(self, n: int = 20, *, kept_only: bool = False) -> list[Node]:
+    def leaderboard(self, n: int = 20) -> list[Node]:
         """The n best-scored trials, best first; a disqualified one never ranks."""
-        pool = self._having("keep", "baseline", *(() if kept_only else ("discard",)))
-        return heapq.nsmallest(n, (node for node in pool if node.score is not None), key=self._rank)
+        if self._board is None:
+            self._board = sorted(self._rank(node) for node in self._nodes.values() if self._ranked(node))
+        return [self._nodes[oid] for _, _, oid in self._board[:n]]
 
     def children(self, oid: str) -> list[Node]:
         return [self._nodes[child] for child in self._children.get(oid, [])]
@@ -177,8 +190,12 @@ class Lineage:
 
     def failures(self, n: int, specialist: str | None = None) -> list[Node]:
         """The latest n failures, newest first."""
-        pool = (node for node in self._having(*FAILED) if specialist in (None, node.trial.specialist))
-        return heapq.nlargest(n, pool, key=lambda node: self._key(node.trial.oid))
+        pool: list[Node] = []
+        for status in sorted(FAILED):
+            # Ordered as they were put: the last of each status hold the last of all.
+            nodes = (self._nodes[oid] for oid in reversed(self._by_status[status]))
+            pool += islice((node for node in nodes if specialist in (None, node.trial.specialist)), n)
+        return sorted(pool, key=lambda node: self._key(node.trial.oid), reverse=True)[:n]
 
     def same_tree(self, tree: str) -> Node | None:
         """An earlier trial with exactly this tree: its outcome is known, a second would be waste."""

@@ -1,6 +1,7 @@
 """What a verb works on: the repository, the study as its base commit holds it, and the lineage."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import click
 
 from gitresearch.errors import GitResearchError
 from gitresearch.lineage import Lineage, Node
-from gitresearch.repo import Repo
+from gitresearch.repo import Record, Repo
 from gitresearch.study import STUDY_FILE, Study, StudyError, load
 
 
@@ -20,9 +21,14 @@ class Opened:
     study: Study
     base: str
 
-    def lineage(self) -> Lineage:
-        records = self.repo.trials(self.study.name)
+    def lineage(self, records: Iterable[Record] | None = None) -> Lineage:
+        """All trials, or these alone where the question needs no more: 100,000 take seconds to read."""
+        records = self.repo.trials(self.study.name) if records is None else records
         return Lineage(self.study.objective, (Node(r.trial, r.summary, r.broken) for r in records))
+
+    def kept(self) -> Lineage:
+        """What best and head are chosen from, and the parents of those."""
+        return self.lineage(self.repo.with_parents(self.repo.having(self.study.name, "baseline", "keep")))
 
 
 def say(text: str) -> None:

@@ -37,16 +37,21 @@ def log(count: int | None, statuses: tuple[str, ...], specialist: str | None, be
     opened = open_study()
     if specialist:
         opened.study.specialist(specialist)
-    lineage = opened.lineage()
-    nodes: Iterable[Node] = (
-        lineage.leaderboard(len(lineage)) if best_first else lineage.recent(len(lineage), specialist)
-    )
-    wanted = [n for n in nodes if (not statuses or n.status in statuses) and specialist in (None, n.trial.specialist)]
-    wanted = wanted[:count]
+    if count and not (statuses or specialist or best_first):
+        latest = opened.repo.latest(opened.study.name, count)
+        lineage = opened.lineage(opened.repo.with_parents(latest))
+        wanted = [lineage[record.trial.oid] for record in latest]
+    else:
+        lineage = opened.lineage()
+        nodes = lineage.leaderboard(len(lineage)) if best_first else lineage.recent(len(lineage))
+        wanted = [
+            n for n in nodes if (not statuses or n.status in statuses) and specialist in (None, n.trial.specialist)
+        ]
+        wanted = wanted[:count]
     if json_:
         return emit([render.as_json(lineage, node) for node in wanted])
     if not wanted:
-        return say("no such trials" if len(lineage) else "no trials yet; try: gitresearch run")
+        return say("no such trials" if statuses or specialist else "no trials yet; try: gitresearch run")
     click.echo(render.header(opened.study.objective.metric))
     for node in wanted:
         click.echo(render.line(lineage, node))
@@ -56,7 +61,7 @@ def log(count: int | None, statuses: tuple[str, ...], specialist: str | None, be
 def found(opened: Opened, text: str) -> Trial:
     """The trial meant by an oid prefix, a branch name, `best` or `head`."""
     if text in ("best", "head"):
-        lineage = opened.lineage()
+        lineage = opened.kept()
         node = lineage.best if text == "best" else lineage.head
         if node is None:
             raise GitResearchError(f"there is no {text} yet", "gitresearch run")
@@ -150,7 +155,7 @@ def best(json_: bool) -> None:
     `best` is confirmed on fresh seeds; the head is what the next trial has to beat, and may still be luck.
     """
     opened = open_study()
-    lineage = opened.lineage()
+    lineage = opened.kept()
     if lineage.best is None or lineage.head is None:
         raise GitResearchError("the baseline has no score yet", "gitresearch run")
     if json_:

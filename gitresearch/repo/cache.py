@@ -22,6 +22,7 @@ from gitresearch.trial import Hypothesis, Trial
 
 T = TypeVar("T")
 WORTH_MAKING = 2000  # fewer trials are read from git in less time than a cache takes to open
+MANY_QUESTIONS = 200  # after so many single names it is quicker to read them all
 WORTH_STORING = 100  # fewer changes are found again faster than they are stored
 VERSION = f"2 {__version__}"  # a reader that reads otherwise starts anew
 _PATIENCE_SECONDS = 5.0
@@ -173,14 +174,21 @@ class _Packed(Mapping[str, str]):
     def __init__(self, db_path: str) -> None:
         self._db_path = db_path
         self._found: dict[str, str] | None = None
+        self._asked = 0
+
+    def _select(self, condition: str, *values: str) -> dict[str, str]:
+        with contextlib.closing(sqlite3.connect(self._db_path, timeout=_PATIENCE_SECONDS)) as db:
+            return dict(db.execute(f"SELECT name, oid FROM refs WHERE NOT loose AND {condition}", values))  # noqa: S608
 
     def _names(self) -> dict[str, str]:
         if self._found is None:
-            with contextlib.closing(sqlite3.connect(self._db_path, timeout=_PATIENCE_SECONDS)) as db:
-                self._found = dict(db.execute("SELECT name, oid FROM refs WHERE NOT loose"))
+            self._found = self._select("1")
         return self._found
 
     def __getitem__(self, name: str) -> str:
+        self._asked += 1
+        if self._found is None and self._asked <= MANY_QUESTIONS:
+            return self._select("name = ?", name)[name]
         return self._names()[name]
 
     def __iter__(self) -> Iterator[str]:

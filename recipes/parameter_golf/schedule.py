@@ -12,7 +12,7 @@ SCHEDULE: Literal["constant", "cosine", "linear", "trapezoid"] = "cosine"
 WARMUP: Annotated[float, "0..0.2"] = 0.05  # share of the training time
 COOLDOWN: Annotated[float, "0.1..0.9"] = 0.4  # share of the training time; trapezoid only
 FINAL: Annotated[float, "0..0.3"] = 0.1  # the last learning rate over the highest
-STEPS: Annotated[int, "100..1500 step 50"] = 300  # at most; what comes first, this or STOP_AT, ends training
+STEPS: Annotated[int, "100..1500 step 50"] = 400  # at most; what comes first, this or STOP_AT, ends training
 STOP_AT: Annotated[float, "0.5..0.97"] = 0.9  # of the budget; quantising and packing need what is left
 
 
