@@ -5,9 +5,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gitresearch.evaluate import RunResult
-
 from gitresearch.agents import Proposal, ProposalFailed, Request
+from gitresearch.evaluate import RunResult
 from gitresearch.outcome import Failure, Run
 from gitresearch.trial import Hypothesis, Trial
 

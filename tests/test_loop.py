@@ -253,13 +253,19 @@ sys.path[:0] = {paths!r}
 from pathlib import Path
 from gitresearch.repo import Repo
 from gitresearch.study import load
-from tests.test_loop import STUDY, make_loop, value_of
+from tests.test_loop import STUDY, make_loop, untried, value_of
 from tests.fakes import FakeRuns
 repo = Repo.open(Path({top!r}))
 runs = FakeRuns(lambda trial, seed, purpose: value_of(repo, trial) + seed % 7 * 1e-4, seconds=0.03)
-loop, _, _ = make_loop(repo, load(STUDY), {values!r}, runs=runs, total={total}, jobs=2)
+loop, _, _ = make_loop(repo, load(STUDY), untried(repo, {values!r}), runs=runs, total={total}, jobs=2)
 loop.run()
 """
+
+
+def untried(repo: Repo, values: list[float]) -> list[float]:
+    """The values that no trial of the study has set yet."""
+    known = {record.trial.subject for record in repo.trials("s")}
+    return [value for value in values if f"set VALUE to {value:g}" not in known]
 
 
 def test_kill_nine_loses_nothing(repo: Repo, study: Study) -> None:
@@ -279,7 +285,7 @@ def test_kill_nine_loses_nothing(repo: Repo, study: Study) -> None:
 
     fresh = Repo.open(repo.git_dir)
     fresh.clear_stale_locks()
-    loop, _ = run_loop(fresh, study, values, total=12)
+    loop, _ = run_loop(fresh, study, untried(fresh, values), total=12)
 
     assert len(loop.lab.lineage) == 13
     assert not loop.lab.lineage.pending()
