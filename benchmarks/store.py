@@ -92,10 +92,12 @@ def writing(repo: Repo, size: int, base: str, bulk: float) -> list[dict[str, obj
         "one at a time, fsync": lambda n: write_one(synced, base, n),
     }
     times: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(WRITES):
-        for offset, (name, way) in enumerate(ways.items()):
+    # In turns, so that a busy moment hits both; the synced way alone, because a sync holds up whoever writes next.
+    turns = [("git", "one at a time")] * WRITES + [("one at a time, fsync",)] * WRITES
+    for number, names in enumerate(turns):
+        for name in names:
             began = time.perf_counter()
-            way(size + 10_000_000 * (offset + 1) + number)
+            ways[name](size + 10_000_000 * (1 + list(ways).index(name)) + number)
             times[name].append(time.perf_counter() - began)
     medians = {name: statistics.median(found) for name, found in times.items()} | {"in bulk": bulk}
     return [

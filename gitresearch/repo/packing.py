@@ -14,16 +14,16 @@ from gitresearch.errors import GitResearchError
 from gitresearch.repo.child import command, environment
 from gitresearch.repo.locks import Busy, Held, KernelLock
 from gitresearch.repo.refs import TRIALS
+from gitresearch.repo.stream import loose_objects
 from gitresearch.text import one_line
 
 MANY_OBJECTS = 6700  # as git gc --auto has it
 MANY_REFS = 2000
-SAMPLE = "17"  # git estimates all loose objects from this one folder of 256
 
 
 def pack_if_needed(git_dir: Path, common_dir: Path) -> bool:
     """Pack what has piled up. False where that is little, or another packer is at work."""
-    objects, refs = _loose_objects(common_dir) > MANY_OBJECTS, _loose_refs(common_dir) > MANY_REFS
+    objects, refs = loose_objects(common_dir / "objects") > MANY_OBJECTS, _loose_refs(common_dir) > MANY_REFS
     if not objects and not refs:
         return False
     try:
@@ -64,13 +64,6 @@ def _git(git_dir: Path, held: Held, *arguments: str) -> None:
     if done.returncode:
         why = one_line(done.stderr.decode("utf-8", "replace"), 200)
         raise GitResearchError(f"git {arguments[0]} failed: {why}", f"git {' '.join(arguments)}")
-
-
-def _loose_objects(common_dir: Path) -> int:
-    try:
-        return 256 * len(os.listdir(common_dir / "objects" / SAMPLE))
-    except FileNotFoundError:
-        return 0
 
 
 def _loose_refs(common_dir: Path) -> int:

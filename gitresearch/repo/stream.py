@@ -29,7 +29,16 @@ MISSING: Span = ("", 0, -1)  # no object, or a broken one
 CHUNK_BYTES = 1 << 20
 AHEAD = 64  # chunks that a child may be ahead
 _ANSWER = re.compile(r"[0-9a-f]{40} (?:[a-z]+ ([0-9]+)|missing)\n")
+SAMPLE = "17"
 FEW = 400  # below this a child costs more than it gains
+
+
+def loose_objects(objects: Path | str) -> int:
+    """About how many objects are loose, as `git gc --auto` reckons it: from one of the 256 folders."""
+    try:
+        return 256 * len(os.listdir(f"{objects}/{SAMPLE}"))
+    except FileNotFoundError:
+        return 0
 
 
 class Plain:
@@ -53,6 +62,8 @@ class Source:
         """Each object in the order asked for: what the plain expression matched, or else where its bytes lie."""
         if len(oids) < FEW:
             return map(self._span, oids)
+        if loose_objects(self._objects) > len(oids):
+            return map(self._loose_span, oids)
         loose = self._loose(set(oids))
         packed = [oid for oid in oids if oid not in loose] if loose else oids
         child = self._child(packed, plain) if len(packed) >= FEW else map(self._span, packed)
@@ -70,20 +81,18 @@ class Source:
             return None
         return data
 
+    def _loose_span(self, oid: str) -> Span:
+        try:
+            raw = read_loose(f"{self._objects}/{oid[:2]}/{oid[2:]}")[1]
+        except (OSError, GitResearchError):
+            return self._span(oid)  # packed, perhaps meanwhile, or broken
+        return raw.decode("latin-1"), 0, len(raw)
+
     def _mixed(
         self, oids: Sequence[str], loose: set[str], rest: Iterator[Span | re.Match[str]]
     ) -> Iterator[Span | re.Match[str]]:
-        objects = self._objects
         for oid in oids:
-            if oid not in loose:
-                yield next(rest)
-                continue
-            try:
-                raw = read_loose(f"{objects}/{oid[:2]}/{oid[2:]}")[1]
-            except (OSError, GitResearchError):
-                yield self._span(oid)  # packed meanwhile, or broken
-            else:
-                yield raw.decode("latin-1"), 0, len(raw)
+            yield self._loose_span(oid) if oid in loose else next(rest)
 
     def _loose(self, wanted: set[str]) -> set[str]:
         """Those of the wanted that are loose: 256 folders are listed rather than 200,000 files looked for."""

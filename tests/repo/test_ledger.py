@@ -308,11 +308,11 @@ def test_packing_changes_no_answer(repo: Repo, monkeypatch: pytest.MonkeyPatch) 
         record(repo, trial)
     unnamed = repo.put_blob(b"named by nobody yet")
     before = cold(repo)
-    from gitresearch.repo import packing
+    from gitresearch.repo import packing, stream
 
     monkeypatch.setattr(packing, "MANY_OBJECTS", 0)
     monkeypatch.setattr(packing, "MANY_REFS", 10)
-    sample = Path(repo.common_dir, "objects", packing.SAMPLE)
+    sample = Path(repo.common_dir, "objects", stream.SAMPLE)
     sample.mkdir(exist_ok=True)
     (sample / ("0" * 38)).touch()
     try:
