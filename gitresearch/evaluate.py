@@ -6,6 +6,7 @@ with a status: the trial's failures are statuses with the log lines that show th
 """
 
 import contextlib
+import errno
 import os
 import platform
 import re
@@ -25,13 +26,14 @@ from typing import Any, Protocol
 import psutil
 
 from gitresearch import failures, sandbox
-from gitresearch.errors import GitResearchError
+from gitresearch.errors import FormatError, GitResearchError
 from gitresearch.hooks import Hook, HookFault, drop, export_hook
 from gitresearch.outcome import Failure, Run
 from gitresearch.sandbox import Ended, Limits, Process, Sandbox, World
 from gitresearch.study import Study
 from gitresearch.trial import Trial
 
+STOP_SECONDS = 0.1  # how long a stopped program takes to be gone
 DATA, ARTEFACT = "/data", "/artefact"
 # One thread a trial where CPU seconds count: with a busy neighbour two threads decode 40 times slower than one.
 ONE_THREAD = {
@@ -46,6 +48,8 @@ ONE_THREAD = {
 } | {"TOKENIZERS_PARALLELISM": "false"}
 # CPU seconds can't be spent faster than one a second and core; four times that is a process that mostly waits.
 WALL_FACTOR, WALL_GRACE = 4.0, 30.0
+# What the file system says to names that a trial chose; anything else that it says (no space) is no trial's fault.
+_BAD_NAMES = (errno.EEXIST, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ)
 
 
 class Source(Protocol):
@@ -179,7 +183,7 @@ class Evaluator:
             self.hook.warm("preflight")
             self._train(job)
             # What training left beside its files must not reach the predictor uncounted: only the artefact goes on.
-            shutil.rmtree(job.tree)
+            _remove(job.tree)
             self._export(job)
             self._measure(self.hook, job)
             self._score(scoring, job)
@@ -190,11 +194,13 @@ class Evaluator:
         try:
             self.source.export(job.trial.oid, root, job.tree)
         except GitResearchError as error:
-            raise _Stopped("preflight_crash", Failure("preflight", "BadTree", (error.message,))) from None
+            if isinstance(error, FormatError) or getattr(error.__cause__, "errno", None) in _BAD_NAMES:
+                raise _Stopped("preflight_crash", Failure("preflight", "BadTree", (error.message,))) from None
+            raise _Stopped("harness_abort", Failure("harness", "Export", (error.message,))) from None
         job.artefact.mkdir(exist_ok=True)
 
     def _preflight(self, hook: Hook, job: _Job) -> None:
-        reply = hook.call("preflight", {"tree": str(job.tree), "limits": self._limits()})
+        reply = hook.call("preflight", {"tree": str(job.tree), "limits": self._limits()}, job.cancel)
         if reply.get("ok") is True:
             return
         status, lines = reply.get("status"), reply.get("lines", [])
@@ -269,7 +275,7 @@ class Evaluator:
 
     def _measure(self, hook: Hook, job: _Job) -> None:
         request = {"tree": str(job.tree), "artefact": str(job.artefact), "limits": self._limits()}
-        reply = hook.call("measure", request)
+        reply = hook.call("measure", request, job.cancel)
         if "invalid" in reply:
             raise _Stopped("invalid", Failure("measure", "artefact", (failures.tidy(str(reply["invalid"])),)))
         size = reply.get("artefact_bytes")
@@ -290,24 +296,33 @@ class Evaluator:
         request: dict[str, Any] = {"tree": str(job.tree), "artefact": str(job.artefact), "seed": job.seed}
         request["held_out"] = str(self.data.get("held_out", ""))
         if not self.study.recipe.predict:
-            self._take(job, scoring.ask(request, 0.0), None)
+            self._take(job, scoring.ask(request, 0.0, job.cancel), None)
             return
         predictor = Process(
             self.box, self._argv(self.study.recipe.predict), self._world(job, training=False),
             self._run_limits(budget), stdin=scoring.trial_in, stdout=scoring.trial_out,
         )  # fmt: skip
         scoring.hang_up()
+        told: list[float] = []
         with ThreadPoolExecutor(1) as listener:
-            answer = listener.submit(scoring.ask, request, 5 * budget + WALL_GRACE)
+            answer = listener.submit(scoring.ask, request, 5 * budget + WALL_GRACE, job.cancel)
+            answer.add_done_callback(lambda _answer: told.append(time.monotonic()))
             ended = predictor.wait(job.cancel, lambda used: self._tell(job, "score", used, budget))
         peak = max(job.run.peak_memory_bytes, ended.peak_memory_bytes)
         job.run = replace(job.run, eval_seconds=self._seconds(ended), peak_memory_bytes=peak)
-        self._take(job, answer.result(), ended)
+        try:
+            reply = answer.result()
+        except HookFault:
+            # A hook that fails after its predictor was stopped failed for that reason; one that failed before is ours.
+            if ended.stopped_by and told[0] > predictor.started + ended.wall_seconds - STOP_SECONDS:
+                self._check(ended, "score", "eval_budget_overrun")
+            raise
+        self._take(job, reply, ended)
 
     def _take(self, job: _Job, reply: Mapping[str, Any], ended: Ended | None) -> None:
         """Metrics out of the hook's reply; how the predictor ended comes first, since it explains a broken talk."""
         metrics = reply.get("metrics")
-        if ended is not None and (metrics is None or ended.stopped_by):
+        if ended is not None and (ended.stopped_by or not reply.keys() & {"metrics", "invalid"}):
             self._check(ended, "score", "eval_budget_overrun")
         if "crashed" in reply:
             raise _Stopped("crash", Failure("score", "prediction", (failures.tidy(str(reply["crashed"])),)))
@@ -344,7 +359,7 @@ class Evaluator:
         try:
             yield top
         finally:
-            shutil.rmtree(top, ignore_errors=True)
+            _remove(top)
 
     def environment(self) -> dict[str, Any]:
         """What the runs ran on."""
@@ -398,10 +413,12 @@ class _Scoring:
                 os.close(handle)
         self.trial_in = self.trial_out = -1
 
-    def ask(self, request: Mapping[str, Any], more_seconds: float) -> dict[str, Any]:
+    def ask(
+        self, request: Mapping[str, Any], more_seconds: float, cancel: threading.Event | None = None
+    ) -> dict[str, Any]:
         """The reply; HookFault where there is none."""
         process, self._process = self._process, None
-        return self._hook.finish(process, "score", {**request, **self._request}, more_seconds)
+        return self._hook.finish(process, "score", {**request, **self._request}, more_seconds, cancel)
 
 
 def sweep(work: Path) -> None:
@@ -409,7 +426,22 @@ def sweep(work: Path) -> None:
     for path in work.iterdir():
         match = re.match(r"(?:run|hook)-(\d+)-", path.name)
         if match and not psutil.pid_exists(int(match[1])):
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder that a trial wrote in, whatever it did to the modes of its own."""
+    with contextlib.suppress(OSError):
+        shutil.rmtree(folder)
+        return
+    with contextlib.suppress(OSError):
+        os.chmod(folder, 0o700)
+    for path, names, _ in os.walk(folder):
+        for inner in (os.path.join(path, name) for name in names):
+            if not os.path.islink(inner):
+                with contextlib.suppress(OSError):
+                    os.chmod(inner, 0o700)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _interpreter(python: str) -> str:

@@ -8,9 +8,13 @@ does wrong (exit status, rubbish, no answer in time) is a HookFault: ours, never
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,7 @@ from gitresearch.errors import GitResearchError
 from gitresearch.text import clean
 
 MAX_REPLY_BYTES = 1 << 20
+POLL_SECONDS = 0.2
 
 
 class HookFault(GitResearchError):
@@ -38,13 +43,13 @@ class Hook:
         self.digest = folder_digest(program.parent)
         self._spares: dict[str, list[subprocess.Popen[bytes]]] = {}
 
-    def call(self, verb: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    def call(self, verb: str, request: Mapping[str, Any], cancel: threading.Event | None = None) -> dict[str, Any]:
         """One verb's reply."""
         try:
             process = self._spares[verb].pop()
         except (KeyError, IndexError):
             process = self.start(verb)
-        return self.finish(process, verb, request)
+        return self.finish(process, verb, request, cancel=cancel)
 
     def warm(self, verb: str) -> None:
         """Start a process for the next call of a verb now: it waits for its request while a trial trains, so that its
@@ -73,18 +78,25 @@ class Hook:
                 os.close(handle)
 
     def finish(
-        self, process: subprocess.Popen[bytes], verb: str, request: Mapping[str, Any], more_seconds: float = 0.0
-    ) -> dict[str, Any]:
-        """Send the request, wait for the reply."""
-        asked = json.dumps({**request, "settings": self.settings}).encode()
-        try:
-            out, err = process.communicate(asked, timeout=self.seconds + more_seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            _, err = process.communicate()
-            raise HookFault(
-                f"the hook's {verb} gave no answer in {self.seconds + more_seconds:g} s", last(err)
-            ) from None
+        self, process: subprocess.Popen[bytes], verb: str, request: Mapping[str, Any], more_seconds: float = 0.0,
+        cancel: threading.Event | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Send the request, wait for the reply. Setting `cancel` ends the hook: a HookFault too."""
+        asked: bytes | None = json.dumps({**request, "settings": self.settings}).encode()
+        seconds = self.seconds + more_seconds
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                out, err = process.communicate(asked, timeout=min(POLL_SECONDS, max(0.0, deadline - time.monotonic())))
+                break
+            except subprocess.TimeoutExpired:
+                asked = None  # it is under way
+                why = "was cancelled" if cancel is not None and cancel.is_set() else f"gave no answer in {seconds:g} s"
+                if why == "was cancelled" or time.monotonic() >= deadline:
+                    raise HookFault(f"the hook's {verb} {why}", last(drop(process))) from None
+            except BaseException:  # ^C while we wait: nothing is left running
+                drop(process)
+                raise
         if process.returncode:
             words = last(err)
             told = words[-1] if words else f"exit status {process.returncode}"
@@ -92,10 +104,18 @@ class Hook:
         return strict_reply(out, verb, last(err))
 
 
-def drop(process: subprocess.Popen[bytes]) -> None:
-    """End a hook that was started and is not needed."""
-    process.kill()
-    process.communicate()
+def drop(process: subprocess.Popen[bytes]) -> bytes:
+    """End a hook that was started and is not needed, and what it started; what it had printed on stderr."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    try:
+        return process.communicate(timeout=2.0)[1]
+    except subprocess.TimeoutExpired:  # something in a session of its own holds the pipes
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+        return b""
 
 
 def last(output: bytes, lines: int = 12) -> list[str]:
@@ -118,10 +138,15 @@ def strict_reply(out: bytes, verb: str, words: Sequence[str] = ()) -> dict[str, 
             raise ValueError(f"{word} is not finite")
         return value
 
+    def whole(word: str) -> int:
+        if len(word) > 20 or not abs(int(word)) < 1 << 63:
+            raise ValueError(f"{word[:20]} has more than 63 bits")
+        return int(word)
+
     try:
         if len(out) > MAX_REPLY_BYTES:
             raise ValueError(f"longer than {MAX_REPLY_BYTES} bytes")
-        reply = json.loads(out, object_pairs_hook=unique, parse_float=finite, parse_constant=finite)
+        reply = json.loads(out, object_pairs_hook=unique, parse_float=finite, parse_constant=finite, parse_int=whole)
         if not isinstance(reply, dict):
             raise ValueError("no object")
     except (ValueError, RecursionError) as error:

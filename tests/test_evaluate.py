@@ -1,0 +1,665 @@
+"""One execution of a trial with a tiny hook and tiny programs: every way it can end, and what is left behind."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from gitresearch.errors import GitResearchError
+from gitresearch.evaluate import Evaluator, Event, RunResult, sweep
+from gitresearch.repo import Repo
+from gitresearch.sandbox import Sandbox
+from gitresearch.study import load
+from gitresearch.text import is_safe
+from tests.build import STUDY, add_trial, git, plain_repo
+
+# Scores the number in artefact/model, or asks a predictor for it; `mode` makes it fail in every way a hook can.
+HOOK = r"""
+import json, os, subprocess, sys, time
+verb = sys.argv[1]
+request = json.load(sys.stdin)
+fault = request["settings"].get(verb, "")
+if fault == "exit":
+    sys.exit("the hook's last words")
+if fault == "hang":
+    subprocess.Popen(["sleep", request["settings"]["word"]])
+    time.sleep(60)
+if fault:
+    print(fault)
+    sys.exit()
+
+def preflight():
+    try:
+        compile(open(os.path.join(request["tree"], "train.py")).read(), "train.py", "exec")
+    except SyntaxError as error:
+        return {"status": "preflight_crash", "label": "SyntaxError", "lines": [f"train.py:{error.lineno}", str(error)]}
+    if os.path.exists(os.path.join(request["tree"], "huge")):
+        return {"status": "size_blocked", "label": "code_too_large", "lines": ["huge"]}
+    return {"ok": True}
+
+def measure():
+    names = os.listdir(request["artefact"])
+    paths = [os.path.join(request["artefact"], name) for name in names]
+    if any(os.path.islink(path) for path in paths):
+        return {"invalid": "a link in the artefact"}
+    return {"artefact_bytes": sum(map(os.path.getsize, paths)), "parts": {"files": len(names)}}
+
+def score():
+    if "to_trial" in request:
+        with open(request["from_trial"]) as into:
+            for number in range(3):
+                try:
+                    os.write(request["to_trial"], b"%d\n" % number)
+                except BrokenPipeError:
+                    return {"crashed": "the predictor closed its input"}
+                line = into.readline()
+                if not line:
+                    return {"crashed": "the predictor closed its output"}
+                try:
+                    loss = float(line)
+                except ValueError:
+                    return {"invalid": "no number: " + line[:50]}
+        return {"metrics": {"loss": loss}}
+    try:
+        return {"metrics": {"loss": float(open(os.path.join(request["artefact"], "model")).read()), "hook": 1}}
+    except (OSError, ValueError) as error:
+        return {"invalid": str(error)}
+
+reply = {"prepare": dict, "preflight": preflight, "measure": measure, "score": score}[verb]()
+try:
+    json.dump(reply, sys.stdout)
+except ValueError:
+    pass
+"""
+GOOD = """
+import os
+open(os.path.join(os.environ["GITRESEARCH_ARTEFACT"], "model"), "w").write("0.5")
+print("loss: 0.001")
+"""
+STUDY_TOML = """
+name = "demo"
+[recipe]
+train = "python train.py"
+{recipe}
+[objective]
+metric = "loss"
+[budget]
+clock = "wall"
+train_seconds = 20
+eval_seconds = 20
+{budget}
+[evaluator]
+{evaluator}
+[[specialists]]
+name = "one"
+surface = ["**"]
+"""
+SETTINGS = 'hook = "hooks/hook.py"\nhook_seconds = {seconds}\n[evaluator.settings]\n{settings}'
+PREDICTOR = "import sys\nfor line in sys.stdin: print(0.25, flush=True)\n"
+
+
+@pytest.fixture
+def box() -> Sandbox:
+    """The strongest level here; what is tested holds at both."""
+    program = shutil.which("bwrap")
+    return Sandbox("bubblewrap", "bubblewrap", program) if program else Sandbox("none", "limits only")
+
+
+@dataclass
+class Bench:
+    """A study begun in a real repository, and what it takes to run a trial of it."""
+
+    repo: Repo
+    evaluator: Evaluator
+    events: list[Event]
+
+    def run(
+        self, train: str = GOOD, files: Mapping[str, str] | None = None, cancel: threading.Event | None = None
+    ) -> RunResult:
+        edits = {"train.py": train.encode()} | {name: text.encode() for name, text in (files or {}).items()}
+        trial = add_trial(self.repo, "try this", edits=edits)
+        return self.evaluator.run(trial, 7, "screen", cancel)
+
+    def leftovers(self) -> list[str]:
+        return [path.name for path in (self.evaluator.cache / "work").iterdir() if path.name.startswith("run-")]
+
+
+Make = Callable[..., Bench]
+
+
+@pytest.fixture
+def bench(tmp_path: Path, box: Sandbox) -> Iterator[Make]:
+    """Makes a bench: of the hook's settings, more lines for [recipe] and [budget], a pattern instead of the hook."""
+    made: list[Evaluator] = []
+
+    def make(
+        recipe: str = "", budget: str = "", pattern: str = "", hook_seconds: float = 30, level: Sandbox = box,
+        files: Mapping[str, str] | None = None, **settings: str,
+    ) -> Bench:  # fmt: skip
+        told = "\n".join(f"{name} = '''{value}'''" for name, value in settings.items())
+        evaluator = f"pattern = '''{pattern}'''" if pattern else SETTINGS.format(seconds=hook_seconds, settings=told)
+        if "eval_seconds" in budget or "train_seconds" in budget:
+            names = [row.split(" ")[0] for row in budget.split("\n")]
+            base = "\n".join(row for row in STUDY_TOML.split("\n") if row.split(" ")[0] not in names)
+        else:
+            base = STUDY_TOML
+        study = load(base.format(recipe=recipe, budget=budget, evaluator=evaluator))
+        content = {"train.py": "pass\n", "hooks/hook.py": HOOK, "predict.py": PREDICTOR} | dict(files or {})
+        top = plain_repo(tmp_path / "repo", {name: text.encode() for name, text in content.items()})
+        repo = Repo.open(top, durable=False)
+        repo.pin_study(STUDY, repo.head_commit())
+        events: list[Event] = []
+        runner = Evaluator(repo, study, repo.head_commit(), level, tmp_path / "cache", events.append)
+        made.append(runner)
+        runner.prepare()
+        return Bench(repo, runner, events)
+
+    yield make
+    for runner in made:
+        runner.close()
+
+
+def failed(result: RunResult, status: str, phase: str, label: str) -> str:
+    """The failure's lines as one text, after status, phase and label are as expected."""
+    assert result.failure is not None
+    assert (result.run.status, result.failure.phase, result.failure.label) == (status, phase, label)
+    assert result.run.metrics == {}
+    return "\n".join(result.failure.lines)
+
+
+def test_ok(bench: Make) -> None:
+    """A good run: the hook's metric, sizes and seconds, every phase told, facts that bind it, nothing left behind."""
+    made = bench()
+
+    result = made.run()
+
+    assert (result.run.status, result.failure) == ("ok", None)
+    assert result.run.metrics == {"loss": 0.5, "hook": 1.0}
+    assert result.run.artefact_bytes == 3
+    assert 0 < result.run.train_seconds < result.run.wall_seconds
+    assert (result.run.seed, result.run.purpose) == (7, "screen")
+    assert result.environment["trust"] == "scored"
+    assert str(result.binding["hook"]).startswith("sha256:")
+    assert list(dict.fromkeys(event.phase for event in made.events)) == ["preflight", "train", "score", "done"]
+    assert made.leftovers() == []
+
+
+def test_what_a_trial_is_told(bench: Make) -> None:
+    """The program finds its seed and budget in its environment, and nothing that tells screening from confirming."""
+    made = bench()
+    code = "import os, sys; sys.exit('\\n'.join(k + '=' + v for k, v in os.environ.items()))"
+
+    told = failed(made.run(code), "crash", "train", "exit_1")
+
+    assert "GITRESEARCH_SEED=7" in told
+    assert "screen" not in told
+
+
+def test_printed_metrics_count_for_nothing(bench: Make) -> None:
+    """A program that prints every metric line it knows of and leaves no model has no score."""
+    code = "print('loss: 0.0'); print('{\"metrics\": {\"loss\": 0.0}}'); print('val_bpb:0.1')"
+
+    assert "model" in failed(bench().run(code), "invalid", "score", "prediction")
+
+
+def test_crash(bench: Make) -> None:
+    """An exception is named, with the deepest frame in the trial's own files."""
+    code = "import helper\nhelper.work()\n"
+
+    told = failed(bench().run(code, {"helper.py": "def work():\n    [][3]\n"}), "crash", "train", "IndexError")
+
+    assert "helper.py" in told
+    assert "line 2" in told
+    assert told.endswith("IndexError: list index out of range")
+
+
+def test_crash_by_signal(bench: Make) -> None:
+    """A program that a signal ends is labelled by it."""
+    told = failed(bench().run("import os\nprint('hello', flush=True)\nos.abort()"), "crash", "train", "SIGABRT")
+
+    assert "hello" in told
+
+
+def test_preflight_crash(bench: Make) -> None:
+    """A file that doesn't parse costs no training."""
+    result = bench().run("def broken(:\n")
+
+    assert "train.py:1" in failed(result, "preflight_crash", "preflight", "SyntaxError")
+    assert result.run.train_seconds == 0
+
+
+def test_a_tree_that_cannot_be_written(bench: Make) -> None:
+    """A tree with a symbolic link in it ends before anything is written, as the trial's failure."""
+    made = bench()
+    blob = git(made.repo, "hash-object", "-w", "--stdin", check=False) or ""
+    tree = subprocess.run(
+        ["git", "-C", str(made.repo.git_dir), "mktree"], input=f"120000 blob {blob.strip()}\ttrain.py\n",
+        capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    oid = git(made.repo, "commit-tree", tree, "-m", "a link").strip()
+
+    result = made.evaluator.run(SimpleNamespace(oid=oid, tree=tree, short=oid[:8]), 1, "screen")  # type: ignore[arg-type]
+
+    assert "symbolic link" in failed(result, "preflight_crash", "preflight", "BadTree")
+
+
+def test_a_full_disk_is_no_trials_fault(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the files can't be written for lack of space, the run is aborted and the trial not blamed."""
+    made = bench()
+
+    def export(commit: str, root: str, dest: Path) -> None:
+        try:
+            raise OSError(28, "No space left on device")
+        except OSError as error:
+            raise GitResearchError("cannot write: the disk is full") from error
+
+    monkeypatch.setattr(made.evaluator.source, "export", export)
+
+    assert "the disk is full" in failed(made.run(), "harness_abort", "harness", "Export")
+
+
+def test_size_blocked(bench: Make) -> None:
+    """An artefact over its cap ends the run before a score is taken; the lines say by how much."""
+    told = failed(bench(budget="artefact_bytes = 2").run(), "size_blocked", "measure", "artefact_too_large")
+
+    assert "3 bytes, 1 over the cap of 2" in told
+
+
+def test_size_blocked_before_training(bench: Make) -> None:
+    """What the hook blocks in preflight costs no training."""
+    result = bench().run(GOOD, {"huge": "x"})
+
+    assert failed(result, "size_blocked", "preflight", "code_too_large") == "huge"
+    assert result.run.train_seconds == 0
+
+
+@pytest.mark.parametrize(
+    ("clock", "code", "label"), [("wall", "import time; time.sleep(60)", "wall"), ("cpu", "while True: pass", "cpu")]
+)
+def test_train_budget_overrun(bench: Make, clock: str, code: str, label: str) -> None:
+    """The parent's clock ends training, by wall or by CPU seconds, whatever the program thinks the time is."""
+    result = bench(budget=f'clock = "{clock}"\ntrain_seconds = 0.5').run(code)
+
+    assert "stopped after" in failed(result, "train_budget_overrun", "train", f"{label}_budget")
+    assert 0.5 <= result.run.train_seconds < 3
+
+
+@pytest.mark.parametrize(
+    ("budget", "code", "label"),
+    [
+        ("memory_mb = 100", "import time\nx = bytearray(b'x') * (300 << 20)\ntime.sleep(30)", "memory"),
+        ("log_mb = 1", "while True: print('x' * 1000)", "log"),
+        ("disk_mb = 5", "open('a', 'wb').write(b'x' * (4 << 20)); open('b', 'wb').write(b'x' * (4 << 20))", "disk"),
+        ("processes = 9", "import os, time\nfor _ in range(5): os.fork()\ntime.sleep(30)", "processes"),
+    ],
+)
+def test_resource_limit(bench: Make, budget: str, code: str, label: str) -> None:
+    """Each limit of the budget ends the run by its name."""
+    assert "MiB" in failed(bench(budget=budget).run(code), "resource_limit", "train", label)
+
+
+def test_invalid_artefact(bench: Make) -> None:
+    """What the hook refuses while it measures is invalid, not a crash."""
+    code = "import os; os.symlink('/etc/passwd', os.environ['GITRESEARCH_ARTEFACT'] + '/model')"
+
+    assert "a link" in failed(bench().run(code), "invalid", "measure", "artefact")
+
+
+def test_invalid_score(bench: Make) -> None:
+    """What the hook can't score is invalid; its words are cleaned."""
+    code = GOOD.replace("0.5", "\\x1b[31mnot a number")
+
+    told = failed(bench().run(code), "invalid", "score", "prediction")
+
+    assert "not a number" in told
+    assert is_safe(told)
+
+
+@pytest.mark.parametrize(
+    "verb", ["score", *(pytest.param(verb, marks=pytest.mark.slow) for verb in ("preflight", "measure"))]
+)
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("exit", "the hook's last words"),
+        ("hello", "printed no reply we can read"),
+        ("[1]", "no object"),
+        ('{"metrics": {"loss": 1}, "metrics": {"loss": 0}}', "a key stands twice"),
+        ('{"metrics": {"loss": NaN}}', "not finite"),
+        ('{"metrics": {"loss": 1e999}}', "not finite"),
+        ('{"metrics": {"loss": 1' + "0" * 400 + "}}", "63 bits"),
+        ("[" * 100_000, "no reply we can read"),
+        ("{}", "the hook's"),
+        ('{"metrics": {"loss": true}, "artefact_bytes": true}', "the hook's"),
+        ('{"metrics": {"other": 1.0}, "ok": 1}', ""),
+    ],
+    ids=["exit", "rubbish", "list", "twice", "nan", "infinity", "huge", "deep", "empty", "bool", "other"],
+)
+def test_harness_abort(bench: Make, verb: str, fault: str, told: str) -> None:
+    """Whatever the hook does wrong is ours: the run is aborted, the trial not blamed, the hook's words kept."""
+    made = bench(**{verb: fault})
+
+    assert told in failed(made.run(), "harness_abort", "hook", "HookFault")
+    assert made.leftovers() == []
+
+
+def none_left(word: str, seconds: float = 2.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not any(word in (p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.parametrize("verb", [pytest.param("measure", marks=pytest.mark.slow), "score"])
+def test_a_hook_that_hangs(bench: Make, verb: str) -> None:
+    """A hook that gives no answer in time is ended with what it started, and the run aborted."""
+    word = f"971.{os.getpid()}"
+    made = bench(hook_seconds=1, word=word, **{verb: "hang"})
+    began = time.monotonic()
+
+    assert "no answer in 1 s" in failed(made.run(), "harness_abort", "hook", "HookFault")
+    assert time.monotonic() - began < 6
+    assert none_left(word)
+
+
+def test_a_hook_is_cancelled(bench: Make) -> None:
+    """Cancelling ends a hook that works, not only the trial's program."""
+    word, cancel = f"972.{os.getpid()}", threading.Event()
+    made = bench(word=word, measure="hang")
+    timer = threading.Timer(1.0, cancel.set)
+    timer.start()
+    began = time.monotonic()
+
+    assert "was cancelled" in failed(made.run(cancel=cancel), "harness_abort", "hook", "HookFault")
+    assert time.monotonic() - began < 6
+    assert none_left(word)
+    timer.join()
+
+
+@pytest.mark.parametrize("fault", ["exit", "hello"])
+def test_a_hook_that_cannot_prepare(bench: Make, fault: str) -> None:
+    """Before anything runs, the hook's failure is an error that names it."""
+    with pytest.raises(GitResearchError, match="the hook's prepare"):
+        bench(prepare=fault)
+
+
+def test_a_hook_that_says_what_it_lacks(bench: Make) -> None:
+    """An error that prepare replies with becomes the sentence and the command to type."""
+    with pytest.raises(GitResearchError) as caught:
+        bench(prepare='{"error": "there is no data; try: make data"}')
+
+    assert (caught.value.message, caught.value.hint) == ("there is no data", "make data")
+
+
+def test_the_hook_is_the_base_commits(bench: Make) -> None:
+    """A trial that rewrites the hook in its own tree is judged by the study's."""
+    made = bench()
+    digest = made.evaluator.hook.digest if made.evaluator.hook else ""
+
+    result = made.run(GOOD, {"hooks/hook.py": 'print(\'{"metrics": {"loss": 0.0}}\')'})
+
+    assert result.run.metrics["loss"] == 0.5
+    assert result.binding["hook"] == digest
+
+
+def test_training_cannot_reach_the_hook(bench: Make) -> None:
+    """Nothing of the hook, its folder or the run's other folders can be seen from inside."""
+    made = bench()
+    if made.evaluator.box.level == "none":
+        pytest.skip("bubblewrap is not installed")
+    code = "import os, sys; sys.exit(' '.join(p for p in sys.argv[1:] if os.path.exists(p)) + ' none')"
+    paths = " ".join(f"'{path}'" for path in (made.evaluator.cache, made.evaluator.cache / "work", made.repo.git_dir))
+    code = f"import sys; sys.argv[1:] = [{paths.replace(' ', ', ')}]\n" + code
+
+    told = failed(made.run(code), "crash", "train", "exit_1")
+
+    assert told.split("\n")[0].strip() == "none"
+
+
+# Predictors
+
+
+def test_a_predictor_is_asked(bench: Make) -> None:
+    """With a predict command the hook talks to the program; what it spent is counted as evaluation."""
+    result = bench(recipe='predict = "python predict.py"').run()
+
+    assert (result.run.status, result.run.metrics) == ("ok", {"loss": 0.25})
+    assert result.run.eval_seconds > 0
+
+
+def test_a_predictor_sees_no_training_leftovers(bench: Make) -> None:
+    """A file that training leaves beside its code is gone when predictions are made: only the artefact counts."""
+    predict = "import os, sys\nfound = os.path.exists('memo')\nfor line in sys.stdin: print(float(found), flush=True)"
+
+    result = bench(recipe='predict = "python predict.py"').run(
+        GOOD + "open('memo', 'w').write('x')", {"predict.py": predict}
+    )
+
+    assert result.run.metrics == {"loss": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("code", "label"),
+    [
+        ("import sys; sys.exit('no model')", "exit_1"),
+        ("import sys; input(); print(1.0); sys.exit(0)", "prediction"),
+        ("import os; os.close(0); os.close(1)", "prediction"),
+        ("import os; input(); os.abort()", "SIGABRT"),
+        ("input(); {}['x']", "KeyError"),
+    ],
+)
+def test_a_predictor_that_ends_early(bench: Make, code: str, label: str) -> None:
+    """A predictor that goes away before it was asked everything crashed, by its own exception where it had one."""
+    failed(bench(recipe='predict = "python predict.py"').run(GOOD, {"predict.py": code}), "crash", "score", label)
+
+
+def test_a_predictor_that_answers_rubbish(bench: Make) -> None:
+    """Predictions that are no numbers are invalid, even where the predictor breaks when the hook hangs up."""
+    code = "import sys, time\nwhile True: print('hello', flush=True); time.sleep(0.02)"
+
+    told = failed(
+        bench(recipe='predict = "python predict.py"').run(GOOD, {"predict.py": code}), "invalid", "score", "prediction"
+    )
+
+    assert "no number: hello" in told
+
+
+@pytest.mark.parametrize("code", ["import time; time.sleep(60)", "while True: input()", "import sys\nwhile True: pass"])
+def test_a_predictor_that_never_answers(bench: Make, code: str) -> None:
+    """It meets the evaluation's limit; nothing hangs."""
+    made = bench(recipe='predict = "python predict.py"', budget="eval_seconds = 0.6")
+    began = time.monotonic()
+
+    result = made.run(GOOD, {"predict.py": code})
+
+    if "input" in code:  # it took what there was and waits for more, or saw the end
+        assert result.run.status in ("crash", "eval_budget_overrun")
+    else:
+        failed(result, "eval_budget_overrun", "score", "wall_budget")
+    assert time.monotonic() - began < 8
+
+
+def test_a_hook_that_breaks_before_its_predictor(bench: Make) -> None:
+    """A hook that fails at once is our fault, even though the predictor then waits until it is stopped."""
+    made = bench(recipe='predict = "python predict.py"', budget="eval_seconds = 0.6", score="exit")
+
+    result = made.run(GOOD, {"predict.py": "import time; time.sleep(60)"})
+
+    assert "last words" in failed(result, "harness_abort", "hook", "HookFault")
+
+
+# Self-reported studies
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("print('loss: 3'); print('loss: 2.5'); print('bye')", 2.5),
+        ("import sys; print('loss: 1e-3', file=sys.stderr)", 0.001),
+        ("print('\\xff\\xfe'); print('loss: 4')", 4.0),
+    ],
+)
+def test_self_reported(bench: Make, code: str, expected: float) -> None:
+    """Without a hook the last match of the pattern is the metric, and the outcome says whose word it is."""
+    result = bench(pattern=r"loss: (\S+)").run(code)
+
+    assert (result.run.status, result.run.metrics) == ("ok", {"loss": expected})
+    assert result.environment["trust"] == "self-reported"
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "label"),
+    [
+        ("print('done')", "crash", "no_metric"),
+        ("print('loss: 0.5'); print('loss: nan')", "crash", "not_finite"),
+        ("print('loss: inf')", "crash", "not_finite"),
+        ("print('loss: low')", "invalid", "no_number"),
+    ],
+)
+def test_self_reported_without_a_number(bench: Make, code: str, status: str, label: str) -> None:
+    """No match, a match that is no number, and one that is not finite each have a name of their own."""
+    failed(bench(pattern=r"loss: (\S+)").run(code), status, "score", label)
+
+
+def test_a_hostile_log_is_cleaned(bench: Make) -> None:
+    """Escape sequences, controls and overrides that a program prints don't reach the outcome."""
+    code = "print('\\x1b]0;owned\\x07\\x1b[2J\\u202ereversed\\x00\\x9b'); raise ValueError('\\x1b[31mred')"
+
+    told = failed(bench().run(code), "crash", "train", "ValueError")
+
+    assert is_safe(told.replace("\n", ""))
+    assert told.endswith("ValueError: red")
+
+
+# What is left
+
+
+def test_leftovers_of_the_dead_are_swept(tmp_path: Path) -> None:
+    """Run and hook folders of processes that are gone are removed, ours and other files are not."""
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    kept = [f"run-{os.getpid()}-aaaa", "hook-", "other", f"hook-{os.getpid()}-bbbb"]
+    for name in (f"run-{dead.pid}-aaaa-x", f"hook-{dead.pid}-bbbb", *kept):
+        (tmp_path / name / "deep").mkdir(parents=True)
+
+    sweep(tmp_path)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+
+
+LOCKED = "import os\nos.makedirs('d/e'); open('d/e/f', 'w').close(); os.chmod('d/e', 0); os.chmod('d', 0)\n"
+AS_NOBODY = """
+import os, sys
+from pathlib import Path
+sys.path[:0] = {path!r}
+from gitresearch.evaluate import _remove
+top = Path(sys.argv[1])
+os.chdir(top)
+os.mkdir("run"); os.chdir("run")
+os.symlink("/etc", "link")
+exec({code!r})
+os.chdir(top)
+_remove(top / "run")
+sys.exit((top / "run").exists())
+"""
+
+
+def test_a_folder_that_a_trial_locked_is_removed(tmp_path: Path) -> None:
+    """A trial can take away its folders' modes; they are removed all the same."""
+    script = AS_NOBODY.format(path=sys.path, code=LOCKED)
+    become = []
+    if os.getuid() == 0:
+        if not shutil.which("setpriv"):
+            pytest.skip("root removes anything, and setpriv is not installed")
+        drop = "--inh-caps=-all", "--bounding-set=-all"
+        become = ["setpriv", *drop, "--"]
+    done = subprocess.run(
+        [*become, sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_cancel_leaves_nothing(bench: Make) -> None:
+    """A cancelled run has no score and leaves no process, no folder and no hook behind."""
+    word, cancel = f"973.{os.getpid()}", threading.Event()
+    made = bench()
+    timer = threading.Timer(0.8, cancel.set)
+    timer.start()
+
+    result = made.run(f"import subprocess\nsubprocess.run(['sleep', '{word}'])", cancel=cancel)
+    timer.join()
+    made.evaluator.close()
+
+    failed(result, "harness_abort", "train", "cancelled")
+    assert made.leftovers() == []
+    assert none_left(word)
+    assert not [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.slow
+def test_descriptors_and_processes_stay_constant(bench: Make) -> None:
+    """Runs of every kind, good and bad, leave no descriptor open."""
+    made = bench(recipe='predict = "python predict.py"')
+    programs = [GOOD, "raise ValueError", "def broken(:", "print('no model')"]
+    for code in programs:
+        made.run(code)
+    before = len(os.listdir("/proc/self/fd"))
+
+    for code in programs:
+        made.run(code)
+
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_two_at_once(bench: Make) -> None:
+    """Runs in two threads don't mix: each has its own artefact and its own score."""
+    made = bench()
+    results: dict[str, RunResult] = {}
+
+    def go(number: str) -> None:
+        results[number] = made.run(GOOD.replace("0.5", number))
+
+    threads = [threading.Thread(target=go, args=(number,)) for number in ("0.1", "0.2", "0.3")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert {number: result.run.metrics["loss"] for number, result in results.items()} == {
+        "0.1": 0.1, "0.2": 0.2, "0.3": 0.3,
+    }  # fmt: skip
+
+
+def test_without_a_sandbox(bench: Make) -> None:
+    """At level none the same study runs, and every outcome says so."""
+    result = bench(level=Sandbox("none", "limits only"), recipe='predict = "python predict.py"').run()
+
+    assert (result.run.status, result.run.metrics) == ("ok", {"loss": 0.25})
+    assert result.environment["sandbox"] == "none"
+
+
+def test_an_interpreter_that_is_not_there(bench: Make) -> None:
+    """The study's interpreter is looked for before anything runs."""
+    with pytest.raises(GitResearchError, match="no interpreter /no/such/python"):
+        bench(recipe='python = "/no/such/python"')
+
+
+def test_a_cache_that_cannot_be_written(bench: Make, tmp_path: Path) -> None:
+    """A cache folder that is a file is said in one sentence, with what to set."""
+    (tmp_path / "cache").write_text("")
+
+    with pytest.raises(GitResearchError, match="can't write") as caught:
+        bench()
+    assert "GITRESEARCH_CACHE" in caught.value.hint
