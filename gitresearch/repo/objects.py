@@ -5,6 +5,7 @@ it takes 120 µs, and each operation says for itself whether it must survive a p
 is the SHA-1 of `<kind> <size>\\0<bytes>`, the file is that, deflated.
 """
 
+import contextlib
 import hashlib
 import itertools
 import os
@@ -20,6 +21,7 @@ TREE_MODE = b"40000"
 # Fan-out trees of notes are mostly random bytes: deflating 8 KB of them takes 290 µs and saves a third.
 _STORED_ABOVE = 2048
 _COUNTER = itertools.count()
+ATTEMPTS = 50
 _ENTRY = re.compile(rb"([0-7]{5,6}) ([^\0]+)\0(.{20})", re.DOTALL)
 
 
@@ -147,12 +149,9 @@ class Batch:
 
     def _place(self, folder: str, path: str, data: bytes) -> None:
         temporary = f"{folder}/tmp_obj_{os.getpid()}_{next(_COUNTER)}"  # noqa: S108  git prunes files of this name
-        try:
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
-        except FileNotFoundError:
-            os.makedirs(folder, exist_ok=True)
+        handle, made = make_file(temporary, 0o444)
+        if made:
             self._folders.add(self._objects)
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
         try:
             try:
                 write_all(handle, data)
@@ -170,8 +169,24 @@ class Batch:
         """Make everything written so far survive a power cut, where the store is durable."""
         if self._durable:
             for folder in sorted(self._folders):
-                sync_folder(folder)
+                with contextlib.suppress(FileNotFoundError):  # git has packed and synced its objects meanwhile
+                    sync_folder(folder)
         self._folders.clear()
+
+
+def make_file(path: str, mode: int) -> tuple[int, bool]:
+    """A new file, open for writing, and whether its folder had to be made. FileExistsError where there is one.
+
+    A packing git removes folders that it has emptied, between any two steps of ours: so both are tried again.
+    """
+    made = False
+    for _ in range(ATTEMPTS):
+        with contextlib.suppress(FileNotFoundError):
+            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), made
+        with contextlib.suppress(FileNotFoundError):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+        made = True
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), made
 
 
 def write_all(handle: int, data: bytes) -> None:

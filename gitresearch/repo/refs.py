@@ -5,16 +5,17 @@ overwrite each other, and git's own programs respect us as we respect them. libg
 write, because it cannot be told per repository to leave the reflog out (a file a trial) or to sync.
 """
 
+import contextlib
 import errno
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pygit2
 
 from gitresearch.errors import GitResearchError
-from gitresearch.repo.objects import discard, sync_folder, write_all
+from gitresearch.repo.objects import discard, make_file, sync_folder, write_all
 
 TRIALS = "refs/heads/trial/"
 BEST = "refs/heads/best/"
@@ -56,14 +57,15 @@ class Refs:
 
         Read from the files: libgit2 can only walk all refs, 250 ms where there are 100,000 branches.
         """
-        found = dict(self._packed_under(prefix))
+        found = {}
         top = f"{self._dir}/{prefix.rstrip('/')}"
         for folder, _, names in os.walk(top):
             for name in names:
                 full = os.path.relpath(f"{folder}/{name}", self._dir)
                 if not name.endswith(".lock") and full.startswith(prefix) and (oid := self.get(full)):
                     found[full] = oid
-        return dict(sorted(found.items()))
+        # Packed ones second: a packer writes that file before it deletes the loose ones, so none is missed.
+        return dict(sorted({**dict(self._packed_under(prefix)), **found}.items()))
 
     def _packed_under(self, prefix: str) -> Iterator[tuple[str, str]]:
         """The lines `<oid> <name>` of packed-refs under a prefix; git keeps the file sorted, so they stand together."""
@@ -89,7 +91,7 @@ class Refs:
         another process is writing it."""
         path = f"{self._dir}/{name}"
         lock = f"{path}.lock"
-        handle = self._lock(name, lock)
+        handle, made = self._lock(name, lock)
         try:
             try:
                 current = self.get(name)
@@ -105,7 +107,14 @@ class Refs:
             discard(lock)
             raise
         if self._durable:
-            sync_folder(os.path.dirname(path))
+            self._sync(os.path.dirname(path), upwards=made)
+
+    def _sync(self, folder: str, *, upwards: bool) -> None:
+        """Sync a ref's folder, and those above it where it is new."""
+        with contextlib.suppress(FileNotFoundError):  # git has packed and synced its refs meanwhile
+            sync_folder(folder)
+        if upwards and folder != f"{self._dir}/refs":
+            self._sync(os.path.dirname(folder), upwards=True)
 
     def delete(self, name: str, old: str) -> bool:
         """Delete a ref that holds `old`. False where it holds something else or is gone."""
@@ -132,12 +141,14 @@ class Refs:
         finally:
             os.close(handle)
 
-    def _lock(self, name: str, lock: str) -> int:
-        def make() -> int:
-            return os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-
+    def _lock(self, name: str, lock: str) -> tuple[int, bool]:
+        if not os.path.isdir(os.path.dirname(lock)):
+            # git cannot hold `a` and `a/b` at once; a folder that is there says that nobody has `a`.
+            for part in _prefixes(name):
+                if self.get(part) is not None:
+                    raise _blocked(part, name)
         try:
-            return self._retried(make, name, os.path.dirname(lock))
+            return make_file(lock, 0o666)
         except FileExistsError:
             raise Locked(lock) from None
         except NotADirectoryError:
@@ -157,19 +168,6 @@ class Refs:
             except OSError:
                 raise _blocked(path, path) from None
             os.rename(lock, path)
-
-    def _retried(self, make: Callable[[], int], name: str, folder: str) -> int:
-        """Make a file whose folder may be missing, or be removed by a packing git between the two steps."""
-        for _ in range(20):
-            try:
-                return make()
-            except FileNotFoundError:
-                # git cannot hold `a` and `a/b` at once; a folder that is there says that nobody has `a`.
-                for part in _prefixes(name):
-                    if self.get(part) is not None:
-                        raise _blocked(part, name) from None
-                os.makedirs(folder, exist_ok=True)
-        return make()
 
 
 def _prefixes(name: str) -> list[str]:

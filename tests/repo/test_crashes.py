@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gitresearch.errors import GitResearchError
-from gitresearch.repo import Repo, core, locks
+from gitresearch.repo import Repo, core, locks, packing
 from tests.build import STUDY, add_trial, git, outcome, record
 
 WRITER = """
@@ -80,6 +80,33 @@ def test_a_killed_writer_breaks_no_promise(repo: Repo) -> None:
         outcomes |= said[1]
         check(repo, trials, outcomes)
     assert trials
+
+
+def test_packing_beside_a_writer_disturbs_nobody(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objects and refs are packed again and again while another process writes; everything it was promised is there."""
+    monkeypatch.setattr(packing, "MANY_OBJECTS", -1)
+    monkeypatch.setattr(packing, "MANY_REFS", 0)
+    process = writer(repo, 60)
+    packed = 0
+    while process.poll() is None:
+        packed += repo.pack_if_needed()
+    trials, outcomes = promises(process.communicate()[0])
+    assert process.returncode == 0
+    assert len(trials) == len(outcomes) == 60
+    assert packed
+    check(repo, trials, outcomes)
+
+
+def test_a_killed_packer_leaves_nothing_to_clean_up(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lock on `packed-refs` is known for stale by the next packer, without a wait for it to grow old."""
+    monkeypatch.setattr(packing, "MANY_OBJECTS", -1)
+    add_trial(repo)
+    lock = leftover(repo.common_dir / "packed-refs.lock", 0.0)
+    (repo.common_dir / "gitresearch/pack.lock").write_bytes(os.fsencode(lock) + b"\0")
+    assert repo.pack_if_needed()
+    assert not lock.exists()
+    with locks.KernelLock(repo.common_dir, "pack")():
+        assert repo.pack_if_needed() is False
 
 
 @pytest.mark.slow
