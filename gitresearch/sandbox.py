@@ -105,7 +105,10 @@ class Sandbox:
         if self.level == "none":
             tie = ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
             return [*tie, *argv]
-        return [self.program, *_bubblewrap_flags(world, limits), "--", *argv]
+        flags = _bubblewrap_flags(world, limits)
+        if seals_namespaces(self.program):
+            flags.append("--disable-userns")
+        return [self.program, *flags, "--", *argv]
 
 
 def _bubblewrap_flags(world: World, limits: Limits) -> list[str]:
@@ -129,8 +132,18 @@ def _bubblewrap_flags(world: World, limits: Limits) -> list[str]:
         flags += ["--ro-bind", str(outside), inside]
     for inside, outside in {TRIAL: world.root, **world.writable}.items():
         flags += ["--bind", str(outside), inside]
-    flags += ["--chdir", TRIAL, "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent"]
+    # What bubblewrap makes itself is writable and without a limit. And in /proc/sys root is root without capabilities
+    # too: a trial of a root user could set the host's core_pattern, which the kernel runs as root (measured, 0.8.0).
+    flags += ["--remount-ro", "/proc", "--remount-ro", "/dev", "--remount-ro", "/"]
+    flags += ["--chdir", TRIAL, "--unshare-all", "--unshare-user", "--die-with-parent"]
     return [*flags, "--new-session", "--cap-drop", "ALL"]
+
+
+@functools.cache
+def seals_namespaces(program: str) -> bool:
+    """Whether this bubblewrap can deny namespaces inside its own: since 0.8; Ubuntu 22.04 has 0.6."""
+    done = subprocess.run([program, "--help"], capture_output=True, text=True, check=False)
+    return "--disable-userns" in done.stdout + done.stderr
 
 
 def _accelerators() -> list[str]:
@@ -146,8 +159,25 @@ def interpreter_folders(python: str) -> tuple[str, ...]:
     if done.returncode:
         raise GitResearchError(f"the interpreter {python} does not start", "edit recipe.python in study.toml")
     folders = {os.path.realpath(line) for line in done.stdout.split("\n") if line} | set(done.stdout.split("\n"))
-    home = os.path.expanduser("~")
-    outside_usr = {f for f in folders if f and f not in ("/usr", "/", home) and not f.startswith("/usr/")}
+    return _shown(folders, python)
+
+
+def _shown(folders: Iterable[str], python: str) -> tuple[str, ...]:
+    """Those of the folders that are not shown anyway; an error where one holds what a trial must not see."""
+    outside_usr = {f for f in folders if f and f not in ("/usr", "/") and not f.startswith("/usr/")}
+    for folder in outside_usr:
+        what = (
+            "your home"
+            if Path.home().is_relative_to(folder)
+            else "a repository"
+            if Path(folder, ".git").exists()
+            else ""
+        )
+        if what:
+            raise GitResearchError(
+                f"trials would see {what}: it is in {folder}, which the interpreter {python} needs",
+                "python3 -m venv .venv",
+            )
     return tuple(sorted(outside_usr))
 
 
@@ -158,6 +188,7 @@ def environment(box: Sandbox, world: World) -> dict[str, str]:
         os.makedirs(scratch, exist_ok=True)
     bin_folder = os.path.dirname(world.python)
     base = {"PATH": f"{bin_folder}:/usr/local/bin:/usr/bin:/bin", "HOME": scratch, "TMPDIR": scratch}
+    base |= {"USER": "trial", "LOGNAME": "trial"}  # there is no /etc/passwd to find a name in
     base |= {"LANG": "C.UTF-8", "PYTHONNOUSERSITE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     base["PYTHONUNBUFFERED"] = "1"  # a killed program's last words are in the log
     base["TORCHINDUCTOR_CACHE_DIR"] = f"{scratch}/inductor"
@@ -405,6 +436,8 @@ attempt("wrote outside", lambda: open(outside, "w").write("x"))
 attempt("reached the network", lambda: socket.create_connection(("127.0.0.1", int(port)), 0.5))
 attempt("reached a process", lambda: os.kill(int(pid), 0))
 attempt("read an environment", lambda: open(f"/proc/{pid}/environ", "rb").read())
+attempt("wrote the root", lambda: os.rmdir(os.mkdir("/gitresearch-probe") or "/gitresearch-probe"))
+attempt("could set the kernel", lambda: open("/proc/sys/kernel/core_pattern", "a").close())
 print("|".join(found))
 """
 
@@ -436,16 +469,29 @@ def choose(allow_unsandboxed: bool, cache: Path) -> Sandbox:
     why = "bubblewrap is not installed"
     if program:
         done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-        box = Sandbox("bubblewrap", done.stdout.strip() or "bubblewrap", program)
-        holes = _remembered_probe(box, cache)
-        if not holes:
+        sealed = "" if seals_namespaces(program) else " (namespaces not sealed)"
+        box = Sandbox("bubblewrap", (done.stdout.strip() or "bubblewrap") + sealed, program)
+        why = _fault(box, cache)
+        if not why:
             return box
-        why = f"{box.description} {holes[0] if holes[0].startswith('does not') else 'let a program that ' + holes[0]}"
     if allow_unsandboxed:
         return Sandbox("none", f"limits only ({why})")
     raise GitResearchError(
         f"no sandbox works here: {why}", "apt install bubblewrap, or pass --allow-unsandboxed to run with limits only"
     )
+
+
+def _fault(box: Sandbox, cache: Path) -> str:
+    """Why a rung does not hold here; empty where it does."""
+    try:
+        holes = _remembered_probe(box, cache)
+    except GitResearchError as error:
+        return error.message
+    if not holes:
+        return ""
+    if holes[0].startswith("does not start"):
+        return f"{box.description} {holes[0]}"
+    return f"inside {box.description} a program {' and '.join(holes)}"
 
 
 def _remembered_probe(box: Sandbox, cache: Path) -> list[str]:
@@ -454,7 +500,8 @@ def _remembered_probe(box: Sandbox, cache: Path) -> list[str]:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         boot = ""
-    key = [boot, box.program, box.description, sys.executable, os.getuid(), os.stat(box.program).st_mtime_ns]
+    profile = [*box.command([_PROBE], World(Path()), Limits(0)), sys.executable]
+    key = [boot, *profile, box.description, os.getuid(), os.stat(box.program).st_mtime_ns]
     memory = cache / "sandbox.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
         known = json.loads(memory.read_text())

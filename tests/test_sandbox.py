@@ -111,6 +111,26 @@ def test_it_cannot_change_the_interpreter(box: Sandbox, root: Path) -> None:
     assert not target.exists()
 
 
+def test_it_writes_only_where_it_is_counted(box: Sandbox, root: Path) -> None:
+    """Folders that the sandbox makes itself have no size, so nothing can be written there."""
+    code = TRY + "for p in ('/x', '/dev/x', '/etc/x', '/usr/x', '/sys/x', '/proc/x'): attempt(lambda: os.mkdir(p))"
+
+    refused(run(box, root, code))
+
+
+def test_it_cannot_change_the_kernels_settings(box: Sandbox, root: Path) -> None:
+    """A root user's trial is root to /proc/sys, and core_pattern names a program that the host runs as root."""
+    code = "for p in sys.argv[1:]: attempt(lambda: open(p, 'a').close())"
+    paths = ["kernel/core_pattern", "kernel/hostname", "vm/swappiness", "user/max_user_namespaces"]
+
+    refused(run(box, root, TRY + code, *[f"/proc/sys/{path}" for path in paths]))
+
+
+def test_it_has_a_users_name(box: Sandbox, root: Path) -> None:
+    """Libraries that name a cache after the user find one, with no file of users to look in."""
+    assert said(run(box, root, "import getpass; print(getpass.getuser())")) == "trial"
+
+
 def test_it_cannot_read_a_secret(box: Sandbox, root: Path, tmp_path: Path) -> None:
     """A file in another folder and one in the user's home can't be read."""
     secret, key = tmp_path / "held_out.txt", Path.home() / "key"
@@ -188,7 +208,7 @@ def test_nothing_is_inherited(level: str, root: Path, monkeypatch: pytest.Monkey
     assert "canary" not in said(ended)
     names = set(re.findall(r"^\('(\w+)'", said(ended), re.MULTILINE))
     assert names <= {"PATH", "HOME", "TMPDIR", "LANG", "PYTHONNOUSERSITE", "PYTHONDONTWRITEBYTECODE", "LC_CTYPE",
-                     "PYTHONUNBUFFERED", "TORCHINDUCTOR_CACHE_DIR", "PWD", "SHLVL", "_"}  # fmt: skip
+                     "PYTHONUNBUFFERED", "TORCHINDUCTOR_CACHE_DIR", "USER", "LOGNAME", "PWD", "SHLVL", "_"}  # fmt: skip
 
 
 def test_it_cannot_connect_to_a_listener(box: Sandbox, root: Path) -> None:
@@ -605,13 +625,14 @@ def test_the_probe_can_fail(box: Sandbox) -> None:
     """A profile that binds the whole root and shares the network and processes is found out in every point."""
     holes = sandbox.probe(Weak("bubblewrap", "weak", box.program))
 
-    assert set(holes) == {"read a secret", "wrote outside", "reached the network", "reached a process",
-                          "read an environment"}  # fmt: skip
+    walls = {"read a secret", "wrote outside", "reached the network", "reached a process", "read an environment"}
+    as_root = {"wrote the root", "could set the kernel"}  # no user can, so it is no hole of theirs
+    assert set(holes) == (walls | as_root if os.getuid() == 0 else walls)
 
 
 def test_the_probe_of_no_sandbox_finds_everything() -> None:
     """Level none is what the probe calls full of holes."""
-    assert len(sandbox.probe(Sandbox("none", ""))) == 5
+    assert len(sandbox.probe(Sandbox("none", ""))) == (7 if os.getuid() == 0 else 5)
 
 
 def fake_bwrap(folder: Path, script: str) -> Path:
@@ -636,7 +657,9 @@ def test_a_leaking_sandbox_is_not_chosen(tmp_path: Path, monkeypatch: pytest.Mon
     script += 'while [ "$1" != -- ]; do shift; done; shift; exec "$@"'
     monkeypatch.setenv("PATH", f"{fake_bwrap(tmp_path / 'bin', script)}:/usr/bin:/bin")
 
-    with pytest.raises(GitResearchError, match="bubblewrap 9 let a program that read a secret") as caught:
+    with pytest.raises(
+        GitResearchError, match=r"inside bubblewrap 9 .* a program read a secret and wrote outside"
+    ) as caught:
         sandbox.choose(False, tmp_path / "cache")
     assert "--allow-unsandboxed" in caught.value.hint
 
@@ -665,7 +688,7 @@ def test_limits_only_has_to_be_asked_for(tmp_path: Path, monkeypatch: pytest.Mon
 def test_the_probe_is_remembered_for_the_same_program(
     box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A finding is used again until the next boot, and never for another program; a broken memory is made anew."""
+    """A finding is used again until the next boot, never for another program or probe; a broken memory is made anew."""
     calls: list[str] = []
     monkeypatch.setattr(sandbox, "probe", lambda box: calls.append(box.program) or [])
 
@@ -675,6 +698,9 @@ def test_the_probe_is_remembered_for_the_same_program(
     (tmp_path / "sandbox.json").write_text("{")
     sandbox.choose(False, tmp_path)
     assert len(calls) == 2
+    monkeypatch.setattr(sandbox, "_PROBE", "print('started')")
+    sandbox.choose(False, tmp_path)
+    assert len(calls) == 3
     other = fake_bwrap(tmp_path / "bin", "echo bubblewrap 9")
     monkeypatch.setenv("PATH", f"{other}:/usr/bin:/bin")
     sandbox.choose(False, tmp_path)
@@ -689,6 +715,38 @@ def test_an_interpreter_that_does_not_start(tmp_path: Path, box: Sandbox) -> Non
 
     with pytest.raises(GitResearchError, match=re.escape(str(broken))):
         sandbox.run(box, ["true"], World(tmp_path, python=str(broken)), Limits(5))
+
+
+@pytest.mark.parametrize("place", ["home", "repository"])
+def test_an_interpreter_among_secrets(
+    box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """A virtual environment that is the home or the repository itself would show all of it: refused, and said."""
+    folder = tmp_path / place
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    if place == "home":
+        monkeypatch.setenv("HOME", str(folder / "me"))
+    else:
+        (folder / ".git").mkdir()
+
+    with pytest.raises(GitResearchError, match=f"trials would see .*{place}"):
+        sandbox.run(box, ["true"], World(tmp_path, python=str(folder / "bin" / "python")), Limits(5))
+
+
+def test_an_interpreter_among_secrets_is_no_rung(box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the probe's interpreter can't be shown, that is the reason, and limits only can still be asked for."""
+    monkeypatch.setattr(sandbox, "interpreter_folders", lambda _python: sandbox._shown({str(Path.home())}, "python"))
+
+    with pytest.raises(GitResearchError, match="no sandbox works here: trials would see your home"):
+        sandbox.choose(False, tmp_path)
+    assert sandbox.choose(True, tmp_path).level == "none"
+
+
+def test_an_older_bubblewrap(tmp_path: Path) -> None:
+    """One that can't seal user namespaces is not asked to."""
+    old = Sandbox("bubblewrap", "", str(fake_bwrap(tmp_path / "bin", "echo --unshare-user") / "bwrap"))
+
+    assert "--disable-userns" not in old.command(["true"], World(tmp_path), Limits(5))
 
 
 def test_the_home_is_never_shown(box: Sandbox, root: Path) -> None:
