@@ -171,7 +171,7 @@ class Loop:
         total = len(self.lab.lineage) - 1 + self.state.proposing.total()
         hours = (time.monotonic() - self.state.started) / 3600
         if plan.trials is not None and made >= plan.trials:
-            return f"{plan.trials} trials proposed"
+            return f"{plan.trials} trial{'' if plan.trials == 1 else 's'} proposed"
         if plan.total and total >= plan.total:
             return f"the study's {plan.total} trials are made"
         if plan.hours and hours >= plan.hours:

@@ -11,6 +11,7 @@ from gitresearch.errors import GitResearchError
 from gitresearch.lineage import Lineage, Node
 from gitresearch.repo import Record, Repo
 from gitresearch.study import STUDY_FILE, Study, StudyError, load
+from gitresearch.text import printable
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ def say(text: str) -> None:
 
 def open_repo() -> Repo:
     directory, _ = click.get_current_context().obj
+    if not directory.is_dir():
+        raise GitResearchError(f"no such directory: {printable(str(directory))}", "gitresearch -C DIR")
     return Repo.open(directory)
 
 
@@ -81,8 +84,10 @@ def _checkout_text(repo: Repo) -> str | None:
         return None
     try:
         return (repo.workdir / STUDY_FILE).read_text("utf-8")
-    except (OSError, UnicodeDecodeError):
+    except OSError:
         return None
+    except UnicodeDecodeError:
+        raise StudyError(f"{STUDY_FILE} is no UTF-8 text", f"edit {STUDY_FILE}") from None
 
 
 def _checkout_name(repo: Repo) -> str:
@@ -132,11 +137,14 @@ def _check_parts(repo: Repo, study: Study, base: str) -> None:
 
 def changed_since(opened: Opened) -> bool:
     """Whether the checkout's study.toml is no longer the one the study runs on."""
-    text = _checkout_text(opened.repo)
-    if text is None:
-        return False
     data = opened.repo.read_file(opened.base, STUDY_FILE)
-    return data is not None and data.decode("utf-8", "replace") != text and load(text).name == opened.study.name
+    try:
+        text = _checkout_text(opened.repo)
+        if text is None or data is None or data.decode("utf-8", "replace") == text:
+            return False
+        return load(text).name == opened.study.name
+    except StudyError:
+        return True  # somebody is at work on it
 
 
 def with_agent(study: Study, kind: str | None, model: str | None, base_url: str | None) -> Study:

@@ -26,6 +26,8 @@ RISING = re.compile(r"acc|accuracy|reward|score|f1|auc|bleu|core|map|iou|r2", re
 PRINTED = re.compile(
     r"""\b((?:val|valid|validation|test|eval|final)[ _/-]?\w*|loss|accuracy|acc|bpb)\s*[:=]\s*(?:\{|%|")"""
 )
+LITERAL = re.compile(r"""print\(.*?\b([A-Za-z]\w*)\s*[:=]\s*-?\d""")  # print("val_loss: 0.5")
+NUMBER = r"([-+]?(?:\d*\.?\d+(?:[eE][-+]?\d+)?|(?i:nan|inf)))"  # nan too: an earlier value must not stand in for it
 SCRIPTS = ("train.py", "main.py", "run.py", "experiment.py")
 
 TEMPLATE = """\
@@ -185,7 +187,7 @@ def _find_out(top: Path, told: dict[str, str]) -> Answers:
         raise GitResearchError(f"no file of {train!r} is in {top}", "gitresearch init --train 'python FILE'")
     metric = told["metric"] or _guess_metric(top / script)
     direction = told["direction"] or ("max" if RISING.search(metric) else "min")
-    pattern = told["pattern"] or rf"{re.escape(metric)}\s*[:=]\s*([-+0-9.eE]+)"
+    pattern = told["pattern"] or rf"{re.escape(metric)}\s*[:=]\s*{NUMBER}"
     say(f"train with {train!r}; {'minimise' if direction == 'min' else 'maximise'} {metric}")
     return Answers(train, script, re.sub(r"[^A-Za-z0-9_./-]", "_", metric), direction, pattern, told["hook"] or "")
 
@@ -199,7 +201,8 @@ def _guess_train(top: Path) -> str:
 
 def _guess_metric(script: Path) -> str:
     """The last thing the script prints that looks like a result; validation before training."""
-    names = [match[1].strip() for match in PRINTED.finditer(script.read_text("utf-8", "replace"))]
+    text = script.read_text("utf-8", "replace")
+    names = [match[1].strip() for match in (*LITERAL.finditer(text), *PRINTED.finditer(text))]
     ranked = [name for name in names if re.match(r"val|valid|test|eval|final", name)] or names
     return ranked[-1] if ranked else _ask("the metric that the script prints", "--metric NAME")
 

@@ -102,8 +102,8 @@ def run(args: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("gitresearch: stopped", err=True)
         return 130
-    except BrokenPipeError:
-        # The reader (head, less) went away; keep Python from complaining about it again at exit.
+    except (BrokenPipeError, SystemExit):
+        # The reader (head, less) went away, for which click exits; keep Python from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except GitResearchError as error:

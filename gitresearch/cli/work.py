@@ -2,7 +2,9 @@
 
 import os
 import signal
+import threading
 from collections.abc import Callable
+from queue import SimpleQueue
 from types import FrameType
 
 import click
@@ -113,19 +115,33 @@ def run(
 
 
 def drive(loop: Loop, stop: Stop, progress: Progress) -> Report:
-    """Run the loop with ^C meaning: once finish what runs, twice stop now."""
+    """Run the loop with ^C meaning: once finish what runs, twice stop now.
 
-    def asked(_number: int, _frame: FrameType | None) -> None:
-        stop.ask()
-        progress.said("stopping: waiting for what runs; ^C again stops it now" if stop.asked == 1 else "stopping now")
+    The handler only leaves word for a thread: in a handler, a lock that the interrupted code holds would never come
+    free, and stderr can't be written in the middle of a write.
+    """
+    asked: SimpleQueue[bool] = SimpleQueue()
 
-    before = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM)}
+    def listen() -> None:
+        while asked.get():
+            stop.ask()
+            once = "stopping: waiting for what runs; ^C again stops it now"
+            progress.said(once if stop.asked == 1 else "stopping now")
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        asked.put(True)
+
+    listener = threading.Thread(target=listen, name="stop", daemon=True)
+    listener.start()
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with progress.watching(loop.lab):
             return loop.run()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        asked.put(False)
+        listener.join()
 
 
 def finish(lab: Lab, report: Report) -> None:
