@@ -17,7 +17,7 @@ import pytest
 
 from gitresearch import sandbox
 from gitresearch.errors import GitResearchError
-from gitresearch.sandbox import Ended, Limits, Process, Sandbox, World
+from gitresearch.sandbox import Ended, Limits, Process, Sandbox, World, ladder, world
 
 BWRAP = shutil.which("bwrap")
 LEVELS = ["bubblewrap", "none"]
@@ -331,6 +331,7 @@ def test_an_error_while_waiting_leaves_nothing_running(each_box: Sandbox, root: 
 BURN = "def burn():\n    while True: pass\n"
 
 
+@pytest.mark.slow
 def test_cpu_counts_threads(each_box: Sandbox, root: Path) -> None:
     """Four threads that compute in the kernel's sight spend CPU seconds together."""
     code = (
@@ -356,6 +357,7 @@ def test_cpu_counts_children(each_box: Sandbox, root: Path) -> None:
     assert ended.cpu_seconds < 2
 
 
+@pytest.mark.slow
 def test_cpu_counts_children_nobody_waits_for(each_box: Sandbox, root: Path) -> None:
     """A parent that ignores SIGCHLD makes the kernel forget its children's CPU seconds; we remember them."""
     code = (
@@ -396,13 +398,14 @@ def test_memory_is_limited(each_box: Sandbox, root: Path) -> None:
     assert 150 << 20 < ended.peak_memory_bytes < 1 << 30
 
 
-def test_memory_of_children_counts_together(any_box: Sandbox, root: Path) -> None:
+def test_memory_of_children_counts_together(each_box: Sandbox, root: Path) -> None:
     """Four processes that share the memory among them pass the limit together."""
     code = "import os, time\nfor _ in range(3): os.fork()\nkept = bytearray(b'x') * (40 << 20)\ntime.sleep(30)"
 
-    assert run(any_box, root, code, memory_bytes=200 << 20).stopped_by == "memory"
+    assert run(each_box, root, code, memory_bytes=200 << 20).stopped_by == "memory"
 
 
+@pytest.mark.slow
 def test_memory_that_forks_share_counts_once(each_box: Sandbox, root: Path) -> None:
     """Workers forked from a large process share its pages: they are not counted again for each of them."""
     code = (
@@ -416,10 +419,10 @@ def test_memory_that_forks_share_counts_once(each_box: Sandbox, root: Path) -> N
     assert ended.peak_memory_bytes < 300 << 20
 
 
-def test_a_log_flood_is_stopped(any_box: Sandbox, root: Path) -> None:
+def test_a_log_flood_is_stopped(each_box: Sandbox, root: Path) -> None:
     """Endless output ends the run; head and tail are kept, and what lies between is counted."""
     code = "import sys\nprint('the first line')\nwhile True: sys.stdout.write('x' * 79 + '\\n')"
-    ended = run(any_box, root, code, log_bytes=3 << 20)
+    ended = run(each_box, root, code, log_bytes=3 << 20)
 
     assert ended.stopped_by == "log"
     assert 3 << 20 < ended.log_bytes < 4 << 20
@@ -428,6 +431,7 @@ def test_a_log_flood_is_stopped(any_box: Sandbox, root: Path) -> None:
     assert b" bytes ...]\n" in ended.log
 
 
+@pytest.mark.slow
 def test_head_and_tail_of_a_long_log(each_box: Sandbox, root: Path) -> None:
     """A log within its limit keeps its first and its last lines, where the reasons of a crash are."""
     code = "print('begin')\nfor i in range(200_000): print('noise', i)\nprint('end')"
@@ -439,18 +443,20 @@ def test_head_and_tail_of_a_long_log(each_box: Sandbox, root: Path) -> None:
     assert len(ended.log) < 400 << 10 < ended.log_bytes
 
 
-def test_one_large_file_is_stopped(any_box: Sandbox, root: Path) -> None:
+@pytest.mark.slow
+def test_one_large_file_is_stopped(each_box: Sandbox, root: Path) -> None:
     """A file in the trial's folder can't grow past the disk limit for long."""
     code = (
         "import time\nf = open('big', 'wb')\n"
         "while True:\n    f.write(b'x' * (1 << 20)); f.flush(); time.sleep(0.01)"
     )  # fmt: skip
-    ended = run(any_box, root, code, disk_bytes=20 << 20)
+    ended = run(each_box, root, code, disk_bytes=20 << 20)
 
     assert ended.stopped_by == "disk" or (ended.exit_code and b"File too large" in ended.log)
     assert (root / "big").stat().st_size < 400 << 20
 
 
+@pytest.mark.slow
 def test_many_small_files_are_stopped(each_box: Sandbox, root: Path) -> None:
     """The limit holds for all files of the trial together."""
     code = (
@@ -461,11 +467,11 @@ def test_many_small_files_are_stopped(each_box: Sandbox, root: Path) -> None:
     assert ended.stopped_by == "disk"
 
 
-def test_a_quick_writer_is_found_at_its_end(any_box: Sandbox, root: Path) -> None:
+def test_a_quick_writer_is_found_at_its_end(each_box: Sandbox, root: Path) -> None:
     """A program that ends before the disk was looked at has not escaped: it is looked at again at the end."""
     code = "for i in range(6): open(f'f{i}', 'wb').write(b'x' * (4 << 20))"
 
-    assert run(any_box, root, code, disk_bytes=10 << 20).stopped_by == "disk"
+    assert run(each_box, root, code, disk_bytes=10 << 20).stopped_by == "disk"
 
 
 def test_temporary_folders_are_limited(box: Sandbox, root: Path) -> None:
@@ -480,15 +486,16 @@ def test_temporary_folders_are_limited(box: Sandbox, root: Path) -> None:
     assert all(line.startswith("REFUSED") for line in lines)
 
 
-def test_processes_are_limited(any_box: Sandbox, root: Path) -> None:
+def test_processes_are_limited(each_box: Sandbox, root: Path) -> None:
     """A fork bomb is ended once it passes its number of processes, and nothing of it is left."""
     word = f"983.{os.getpid()}"
     code = "import subprocess, sys, time\nwhile True: subprocess.Popen(['sleep', sys.argv[1]]); time.sleep(0.001)"
 
-    assert run(any_box, root, code, word, processes=40).stopped_by == "processes"
+    assert run(each_box, root, code, word, processes=40).stopped_by == "processes"
     assert gone(word, 3)
 
 
+@pytest.mark.slow
 def test_its_own_clock_is_its_own_affair(each_box: Sandbox, root: Path) -> None:
     """A program that patches the time module, so that it has spent nothing, has spent it by our clock."""
     code = (
@@ -501,6 +508,7 @@ def test_its_own_clock_is_its_own_affair(each_box: Sandbox, root: Path) -> None:
     assert 0.5 <= ended.wall_seconds < 3
 
 
+@pytest.mark.slow
 def test_ticks_tell_the_clock_that_counts(each_box: Sandbox, root: Path) -> None:
     """Whoever watches is told seconds used, and they never fall."""
     ticks: list[float] = []
@@ -536,12 +544,12 @@ def test_the_end_is_named(any_box: Sandbox, root: Path, code: str, exit_code: in
         assert ended.exit_code == exit_code
 
 
-def test_pipes_reach_the_program(any_box: Sandbox, root: Path) -> None:
+def test_pipes_reach_the_program(each_box: Sandbox, root: Path) -> None:
     """A process given descriptors for stdin and stdout speaks through them; its stderr is still the log."""
     their_in, to_program = os.pipe()
     from_program, their_out = os.pipe()
     world = world_of(root, "import sys; print(sys.stdin.read().upper()); print('log', file=sys.stderr)")
-    process = Process(any_box, [sys.executable, "program.py"], world, Limits(20), stdin=their_in, stdout=their_out)
+    process = Process(each_box, [sys.executable, "program.py"], world, Limits(20), stdin=their_in, stdout=their_out)
     for handle in (their_in, their_out):
         os.close(handle)
     os.write(to_program, b"hello")
@@ -552,15 +560,16 @@ def test_pipes_reach_the_program(any_box: Sandbox, root: Path) -> None:
     assert said(ended) == "log"
 
 
-def test_no_descriptor_is_inherited(any_box: Sandbox, root: Path, tmp_path: Path) -> None:
+def test_no_descriptor_is_inherited(each_box: Sandbox, root: Path, tmp_path: Path) -> None:
     """A file that we have open, inheritable even, is not open inside."""
     with (tmp_path / "secret").open("w") as secret:
         os.set_inheritable(secret.fileno(), True)
-        ended = run(any_box, root, "import os; print(*sorted(map(int, os.listdir('/proc/self/fd'))))")
+        ended = run(each_box, root, "import os; print(*sorted(map(int, os.listdir('/proc/self/fd'))))")
 
     assert len(said(ended).split()) <= 4  # three and the listing itself
 
 
+@pytest.mark.slow
 def test_no_descriptor_leaks(each_box: Sandbox, root: Path) -> None:
     """Twenty runs leave no descriptor and no thread of ours behind."""
     run(each_box, root, "")
@@ -573,10 +582,10 @@ def test_no_descriptor_leaks(each_box: Sandbox, root: Path) -> None:
     assert threading.active_count() == threads
 
 
-def test_a_program_that_is_not_there(any_box: Sandbox, root: Path) -> None:
+def test_a_program_that_is_not_there(each_box: Sandbox, root: Path) -> None:
     """A command that can't be started ends with a message that names it, not with a traceback of ours."""
     try:
-        ended = sandbox.run(any_box, ["no-such-program-7"], World(root), Limits(20))
+        ended = sandbox.run(each_box, ["no-such-program-7"], World(root), Limits(20))
         told = said(ended) if ended.exit_code else ""
     except GitResearchError as error:
         told = error.message
@@ -592,12 +601,12 @@ sandbox.run(box, ["sleep", sys.argv[3]], sandbox.World(Path(sys.argv[4])), sandb
 """
 
 
-def test_it_ends_with_us(any_box: Sandbox, root: Path) -> None:
+def test_it_ends_with_us(each_box: Sandbox, root: Path) -> None:
     """Where we are killed with -9, the program is gone too."""
-    if any_box.level == "none" and not shutil.which("setpriv"):
+    if each_box.level == "none" and not shutil.which("setpriv"):
         pytest.skip("setpriv is not installed")
     word = f"982.{os.getpid()}"
-    ours = subprocess.Popen([sys.executable, "-c", KILLED, any_box.level, any_box.program, word, str(root)])
+    ours = subprocess.Popen([sys.executable, "-c", KILLED, each_box.level, each_box.program, word, str(root)])
     while gone(word, 0.01):
         time.sleep(0.02)
     ours.send_signal(signal.SIGKILL)
@@ -690,7 +699,7 @@ def test_the_probe_is_remembered_for_the_same_program(
 ) -> None:
     """A finding is used again until the next boot, never for another program or probe; a broken memory is made anew."""
     calls: list[str] = []
-    monkeypatch.setattr(sandbox, "probe", lambda box: calls.append(box.program) or [])
+    monkeypatch.setattr(ladder, "probe", lambda box: calls.append(box.program) or [])
 
     for _ in range(2):
         sandbox.choose(False, tmp_path)
@@ -698,7 +707,7 @@ def test_the_probe_is_remembered_for_the_same_program(
     (tmp_path / "sandbox.json").write_text("{")
     sandbox.choose(False, tmp_path)
     assert len(calls) == 2
-    monkeypatch.setattr(sandbox, "_PROBE", "print('started')")
+    monkeypatch.setattr(ladder, "_PROBE", "print('started')")
     sandbox.choose(False, tmp_path)
     assert len(calls) == 3
     other = fake_bwrap(tmp_path / "bin", "echo bubblewrap 9")
@@ -735,7 +744,7 @@ def test_an_interpreter_among_secrets(
 
 def test_an_interpreter_among_secrets_is_no_rung(box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the probe's interpreter can't be shown, that is the reason, and limits only can still be asked for."""
-    monkeypatch.setattr(sandbox, "interpreter_folders", lambda _python: sandbox._shown({str(Path.home())}, "python"))
+    monkeypatch.setattr(world, "interpreter_folders", lambda _python: world._shown({str(Path.home())}, "python"))
 
     with pytest.raises(GitResearchError, match="no sandbox works here: trials would see your home"):
         sandbox.choose(False, tmp_path)

@@ -1,0 +1,246 @@
+"""A program at work: started in its world, watched from outside, ended with everything that it started."""
+
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from gitresearch.errors import GitResearchError
+from gitresearch.sandbox.world import Ended, Limits, Sandbox, World, environment
+
+POLL_SECONDS = 0.05
+LOG_HEAD, LOG_TAIL = 64 * 1024, 256 * 1024
+
+
+class Process:
+    """A program running in its world. `wait` watches it from the calling thread until it ended or met a limit."""
+
+    def __init__(
+        self, box: Sandbox, argv: Sequence[str], world: World, limits: Limits,
+        stdin: int = subprocess.DEVNULL, stdout: int | None = None,
+    ) -> None:  # fmt: skip
+        self.limits, self.world = limits, world
+        read, write = os.pipe()
+        try:
+            self._popen = subprocess.Popen(
+                box.command(argv, world, limits), stdin=stdin, stdout=write if stdout is None else stdout, stderr=write,
+                cwd=world.root, env=environment(box, world), start_new_session=True, close_fds=True,
+            )  # fmt: skip
+        except OSError as error:
+            os.close(read)
+            raise GitResearchError(f"can't start {argv[0]}: {error.strerror}", "edit study.toml") from None
+        finally:
+            os.close(write)
+        self.started = time.monotonic()
+        # After the fork: preexec_fn is not safe beside threads. The program may have forked already; the pollers count.
+        with suppress(ProcessLookupError, PermissionError, ValueError, AttributeError):
+            resource.prlimit(self._popen.pid, resource.RLIMIT_FSIZE, (limits.disk_bytes, limits.disk_bytes))
+            resource.prlimit(self._popen.pid, resource.RLIMIT_CORE, (0, 0))
+        self._log = _Log(read, limits.log_bytes)
+        self.cpu = 0.0
+        self.peak = 0
+        self._seen: dict[psutil.Process, float] = {}  # CPU seconds of its own that each process had when last seen
+        self._past = 0.0  # of those that are gone
+
+    @property
+    def wall(self) -> float:
+        return time.monotonic() - self.started
+
+    def wait(
+        self, cancel: threading.Event | None = None, on_tick: Callable[[float], None] = lambda _used: None
+    ) -> Ended:
+        """Until the end. `on_tick` gets the seconds used so far, by the clock that counts, about twice a second."""
+        try:
+            status, stopped_by = self._watch(cancel, on_tick)
+        except BaseException:  # whoever watches failed, or ^C: what runs must not run on unwatched
+            self.kill()
+            self._reap(block=True)
+            self._end_survivors()
+            self._log.finish()
+            raise
+        wall = self.wall
+        self._end_survivors()
+        log = self._log.finish()
+        return Ended(status, stopped_by or self._late(), self.cpu, wall, self.peak, log, self._log.total)
+
+    def _watch(self, cancel: threading.Event | None, on_tick: Callable[[float], None]) -> tuple[int, str]:
+        """Exit code and the limit that was met, if one was."""
+        last_tick, last_disk = 0.0, self.started
+        while (status := self._reap()) is None:
+            stopped_by = self._over(self._measure(), cancel)
+            if not stopped_by and time.monotonic() - last_disk > 1.0:
+                stopped_by = "disk" if self._disk() > self.limits.disk_bytes else ""
+                last_disk = time.monotonic()
+            if stopped_by:
+                self.kill()
+                return self._reap(block=True) or 0, stopped_by
+            if self.wall - last_tick > 0.5:
+                last_tick = self.wall
+                on_tick(self.cpu if self.limits.cpu_seconds is not None else self.wall)
+            time.sleep(POLL_SECONDS if self.wall > 0.5 else POLL_SECONDS / 10)
+        return status, ""
+
+    def _late(self) -> str:
+        """The limit that a program had passed when it ended by itself, before that was seen."""
+        limits = self.limits
+        if self._log.full:
+            return "log"
+        if limits.cpu_seconds is not None and self.cpu > limits.cpu_seconds:
+            return "cpu"
+        return "disk" if self._disk() > limits.disk_bytes else ""
+
+    def _reap(self, *, block: bool = False) -> int | None:
+        """The exit code once it ended, with the kernel's final figures."""
+        pid, status, usage = os.wait4(self._popen.pid, 0 if block else os.WNOHANG)
+        if pid == 0:
+            return None
+        code = os.waitstatus_to_exitcode(status)
+        self._popen.returncode = code  # so that Popen does not wait for it again
+        # A killed launcher has not waited for its children: what was polled may be more.
+        self.cpu = max(self.cpu, usage.ru_utime + usage.ru_stime)
+        self.peak = max(self.peak, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+        return code
+
+    def _measure(self) -> int:
+        """CPU seconds and memory of the tree now; the number of its processes.
+
+        What ended counts by its parent's account of children it waited for, or by what was last seen of it: a parent
+        that ignores SIGCHLD has no such account.
+        """
+        try:
+            top = psutil.Process(self._popen.pid)
+            tree = {top, *top.children(recursive=True)}
+        except psutil.Error:
+            return 0
+        tree |= {process for process in self._seen.keys() - tree if _alive(process)}
+        self._past += sum(self._seen.pop(process) for process in self._seen.keys() - tree)
+        waited, private, shared = 0.0, 0, 0
+        for process in tree:
+            self._seen.setdefault(process, 0.0)
+            with suppress(psutil.Error, OSError):
+                user, system, *children = process.cpu_times()[:4]
+                self._seen[process] = user + system
+                waited += sum(children)
+                memory = process.memory_info()
+                mine = getattr(memory, "shared", 0)
+                private, shared = private + memory.rss - mine, max(shared, mine)
+        self.cpu = max(self.cpu, sum(self._seen.values()) + max(waited, self._past))
+        used = private + shared
+        self.peak = max(self.peak, used if used <= self.limits.memory_bytes else min(used, _proportional(tree)))
+        return len(tree)
+
+    def _over(self, processes: int, cancel: threading.Event | None) -> str:
+        limits = self.limits
+        checks = (
+            ("cancelled", cancel is not None and cancel.is_set()),
+            ("cpu", limits.cpu_seconds is not None and self.cpu > limits.cpu_seconds),
+            ("wall", self.wall > limits.wall_seconds),
+            ("memory", self.peak > limits.memory_bytes),
+            ("processes", processes > limits.processes),
+            ("log", self._log.full),
+        )
+        return next((name for name, over in checks if over), "")
+
+    def _disk(self) -> int:
+        return sum(_size(folder) for folder in (self.world.root, *self.world.writable.values()))
+
+    def kill(self) -> None:
+        """End the whole tree now."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._popen.pid, signal.SIGKILL)
+
+    def _end_survivors(self) -> None:
+        """Nothing a program started outlives it; those that left its process group are found by having been seen."""
+        deadline = time.monotonic() + 2.0
+        while time.monotonic() < deadline:
+            alive = [p for p in self._seen if p.pid != self._popen.pid and _alive(p)]
+            if not alive:
+                return
+            for process in alive:
+                with suppress(psutil.Error):
+                    process.kill()
+            time.sleep(0.01)
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _proportional(processes: Iterable[psutil.Process]) -> int:
+    """Bytes of memory with shared pages counted once: exact, but too slow to ask for twenty times a second. Processes
+    forked from a large one share its pages, and the quick sum counts those for each."""
+    total = 0
+    for process in processes:
+        with suppress(psutil.Error, OSError):
+            memory = process.memory_info().rss
+            with suppress(psutil.Error, OSError):
+                memory = getattr(process.memory_full_info(), "pss", memory)
+            total += memory
+    return total
+
+
+def _size(folder: Path) -> int:
+    """Bytes under a folder, links not followed."""
+    total = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(path, name)).st_blocks * 512
+    return total
+
+
+class _Log:
+    """Reads a pipe in a thread: keeps head and tail, counts the rest, and says when it is too much."""
+
+    def __init__(self, handle: int, limit: int) -> None:
+        self.total, self.full = 0, False
+        self._limit, self._handle = limit, handle
+        self._head, self._tail = bytearray(), bytearray()
+        self._over = False
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        pipe = select.poll()
+        pipe.register(self._handle, select.POLLIN)
+        while not self._over:
+            if not pipe.poll(200):
+                continue
+            data = os.read(self._handle, 1 << 16)
+            if not data:
+                break
+            self.total += len(data)
+            self.full = self.total > self._limit
+            room = LOG_HEAD - len(self._head)
+            self._head += data[:room]
+            self._tail = (self._tail + data[room:])[-LOG_TAIL:] if len(data) > room else self._tail
+            if self.full:
+                break
+        os.close(self._handle)
+
+    def finish(self) -> bytes:
+        self._thread.join(2.0)
+        self._over = True  # where something we never saw still holds the other end
+        cut = self.total - len(self._head) - len(self._tail)
+        gap = b"\n[... %d bytes ...]\n" % cut if cut > 0 else b""
+        return bytes(self._head) + gap + bytes(self._tail)
+
+
+def run(
+    box: Sandbox, argv: Sequence[str], world: World, limits: Limits, cancel: threading.Event | None = None,
+    on_tick: Callable[[float], None] = lambda _used: None,
+) -> Ended:  # fmt: skip
+    """Run a command in the world to its end; stdout and stderr are the log."""
+    return Process(box, argv, world, limits).wait(cancel, on_tick)
