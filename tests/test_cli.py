@@ -209,6 +209,7 @@ def test_interrupted_exits_130(call: Cli, monkeypatch: pytest.MonkeyPatch) -> No
     assert (said.code, said.err.strip()) == (130, "gitresearch: stopped")
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away(tmp_path: Path) -> None:
     """`gitresearch log | head -1` ends quietly."""
     repo = begun(tmp_path / "s")
@@ -341,6 +342,7 @@ def test_a_detached_head(call: Cli, tmp_path: Path) -> None:
     assert "baseline" in call("-C", top, "log").out
 
 
+@pytest.mark.slow
 def test_a_shallow_clone(call: Cli, tmp_path: Path) -> None:
     """The base commit is all that a study needs."""
     top = study(tmp_path / "s")
@@ -366,6 +368,7 @@ def cannot_write(top: Path) -> list[str]:
     return become
 
 
+@pytest.mark.slow
 def test_a_read_only_repository(tmp_path: Path) -> None:
     """Looking works; writing is refused in one sentence."""
     begun(tmp_path / "s")
@@ -379,6 +382,7 @@ def test_a_read_only_repository(tmp_path: Path) -> None:
     refused(Said(write.returncode, write.stdout, write.stderr), "permission")
 
 
+@pytest.mark.slow
 def test_a_full_disk(tmp_path: Path) -> None:
     """Nothing half-written: one sentence, and the repository still sound."""
     bwrap = shutil.which("bwrap")
@@ -415,6 +419,7 @@ def test_an_unknown_trial(call: Cli, tmp_path: Path) -> None:
     assert "\x1b" not in call("-C", tmp_path / "s", "show", "\x1b[2J").err
 
 
+@pytest.mark.slow
 def test_an_ambiguous_prefix(call: Cli, tmp_path: Path) -> None:
     """Both trials are named."""
     repo = begun(tmp_path / "s")

@@ -1,5 +1,6 @@
 """One execution of a trial with a tiny hook and tiny programs: every way it can end, and what is left behind."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 
 from gitresearch.errors import GitResearchError
 from gitresearch.evaluate import Evaluator, Event, RunResult, sweep
+from gitresearch.hooks import HookFault, strict_reply
 from gitresearch.repo import Repo
 from gitresearch.sandbox import Sandbox
 from gitresearch.study import load
@@ -104,6 +106,7 @@ name = "one"
 surface = ["**"]
 """
 SETTINGS = 'hook = "hooks/hook.py"\nhook_seconds = {seconds}\n[evaluator.settings]\n{settings}'
+SPIN = "import sys\nwhile True: pass"
 PREDICTOR = "import sys\nfor line in sys.stdin: print(0.25, flush=True)\n"
 
 
@@ -222,6 +225,7 @@ def test_crash(bench: Make) -> None:
     assert told.endswith("IndexError: list index out of range")
 
 
+@pytest.mark.slow
 def test_crash_by_signal(bench: Make) -> None:
     """A program that a signal ends is labelled by it."""
     told = failed(bench().run("import os\nprint('hello', flush=True)\nos.abort()"), "crash", "train", "SIGABRT")
@@ -297,9 +301,19 @@ def test_train_budget_overrun(bench: Make, clock: str, code: str, label: str) ->
     ("budget", "code", "label"),
     [
         ("memory_mb = 100", "import time\nx = bytearray(b'x') * (300 << 20)\ntime.sleep(30)", "memory"),
-        ("log_mb = 1", "while True: print('x' * 1000)", "log"),
-        ("disk_mb = 5", "open('a', 'wb').write(b'x' * (4 << 20)); open('b', 'wb').write(b'x' * (4 << 20))", "disk"),
-        ("processes = 9", "import os, time\nfor _ in range(5): os.fork()\ntime.sleep(30)", "processes"),
+        pytest.param("log_mb = 1", "while True: print('x' * 1000)", "log", marks=pytest.mark.slow),
+        pytest.param(
+            "disk_mb = 5",
+            "open('a', 'wb').write(b'x' * (4 << 20)); open('b', 'wb').write(b'x' * (4 << 20))",
+            "disk",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "processes = 9",
+            "import os, time\nfor _ in range(5): os.fork()\ntime.sleep(30)",
+            "processes",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_resource_limit(bench: Make, budget: str, code: str, label: str) -> None:
@@ -314,6 +328,7 @@ def test_invalid_artefact(bench: Make) -> None:
     assert "a link" in failed(bench().run(code), "invalid", "measure", "artefact")
 
 
+@pytest.mark.slow
 def test_invalid_score(bench: Make) -> None:
     """What the hook can't score is invalid; its words are cleaned."""
     code = GOOD.replace("0.5", "\\x1b[31mnot a number")
@@ -324,9 +339,8 @@ def test_invalid_score(bench: Make) -> None:
     assert is_safe(told)
 
 
-@pytest.mark.parametrize(
-    "verb", ["score", *(pytest.param(verb, marks=pytest.mark.slow) for verb in ("preflight", "measure"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["preflight", "measure", "score"])
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
@@ -352,6 +366,41 @@ def test_harness_abort(bench: Make, verb: str, fault: str, told: str) -> None:
     assert made.leftovers() == []
 
 
+@pytest.mark.parametrize("fault", ["exit", "hello"])
+def test_a_hook_that_fails(bench: Make, fault: str) -> None:
+    """The short of it: a hook that crashes or prints rubbish while it scores aborts the run."""
+    failed(bench(score=fault).run(), "harness_abort", "hook", "HookFault")
+
+
+@pytest.mark.parametrize(
+    ("reply", "told"),
+    [
+        ("hello", "no reply we can read"),
+        ("[1]", "no object"),
+        ('{"a": 1, "a": 2}', "a key stands twice"),
+        ('{"a": {"b": NaN}}', "not finite"),
+        ('{"a": -Infinity}', "not finite"),
+        ('{"a": 1e999}', "not finite"),
+        ('{"a": 1' + "0" * 400 + "}", "63 bits"),
+        ('{"a": 9223372036854775808}', "63 bits"),
+        ("[" * 100_000, "no reply we can read"),
+        ('{"a": "' + "x" * (1 << 20) + '"}', "longer than"),
+        ("\xff", "no reply we can read"),
+    ],
+)
+def test_replies_are_read_strictly(reply: str, told: str) -> None:
+    """What JSON readers let pass and no evaluator means is refused."""
+    with pytest.raises(HookFault, match=told):
+        strict_reply(reply.encode("latin-1"), "score")
+
+
+def test_a_good_reply_is_read() -> None:
+    """Numbers of every kind come through as they are."""
+    reply = {"metrics": {"loss": -1.5e-7, "n": -(2**63) + 1}, "ok": True, "parts": {}}
+
+    assert strict_reply(json.dumps(reply).encode(), "score") == reply
+
+
 def none_left(word: str, seconds: float = 2.0) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -362,6 +411,7 @@ def none_left(word: str, seconds: float = 2.0) -> bool:
 
 
 @pytest.mark.parametrize("verb", [pytest.param("measure", marks=pytest.mark.slow), "score"])
+@pytest.mark.slow
 def test_a_hook_that_hangs(bench: Make, verb: str) -> None:
     """A hook that gives no answer in time is ended with what it started, and the run aborted."""
     word = f"971.{os.getpid()}"
@@ -373,6 +423,7 @@ def test_a_hook_that_hangs(bench: Make, verb: str) -> None:
     assert none_left(word)
 
 
+@pytest.mark.slow
 def test_a_hook_is_cancelled(bench: Make) -> None:
     """Cancelling ends a hook that works, not only the trial's program."""
     word, cancel = f"972.{os.getpid()}", threading.Event()
@@ -413,6 +464,7 @@ def test_the_hook_is_the_base_commits(bench: Make) -> None:
     assert result.binding["hook"] == digest
 
 
+@pytest.mark.slow
 def test_training_cannot_reach_the_hook(bench: Make) -> None:
     """Nothing of the hook, its folder or the run's other folders can be seen from inside."""
     made = bench()
@@ -438,6 +490,7 @@ def test_a_predictor_is_asked(bench: Make) -> None:
     assert result.run.eval_seconds > 0
 
 
+@pytest.mark.slow
 def test_a_predictor_sees_no_training_leftovers(bench: Make) -> None:
     """A file that training leaves beside its code is gone when predictions are made: only the artefact counts."""
     predict = "import os, sys\nfound = os.path.exists('memo')\nfor line in sys.stdin: print(float(found), flush=True)"
@@ -475,7 +528,10 @@ def test_a_predictor_that_answers_rubbish(bench: Make) -> None:
     assert "no number: hello" in told
 
 
-@pytest.mark.parametrize("code", ["import time; time.sleep(60)", "while True: input()", "import sys\nwhile True: pass"])
+@pytest.mark.parametrize(
+    "code",
+    ["import time; time.sleep(60)", *(pytest.param(c, marks=pytest.mark.slow) for c in ("while True: input()", SPIN))],
+)
 def test_a_predictor_that_never_answers(bench: Make, code: str) -> None:
     """It meets the evaluation's limit; nothing hangs."""
     made = bench(recipe='predict = "python predict.py"', budget="eval_seconds = 0.6")
@@ -490,6 +546,7 @@ def test_a_predictor_that_never_answers(bench: Make, code: str) -> None:
     assert time.monotonic() - began < 8
 
 
+@pytest.mark.slow
 def test_a_hook_that_breaks_before_its_predictor(bench: Make) -> None:
     """A hook that fails at once is our fault, even though the predictor then waits until it is stopped."""
     made = bench(recipe='predict = "python predict.py"', budget="eval_seconds = 0.6", score="exit")
@@ -623,6 +680,7 @@ def test_descriptors_and_processes_stay_constant(bench: Make) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+@pytest.mark.slow
 def test_two_at_once(bench: Make) -> None:
     """Runs in two threads don't mix: each has its own artefact and its own score."""
     made = bench()
@@ -642,6 +700,7 @@ def test_two_at_once(bench: Make) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_without_a_sandbox(bench: Make) -> None:
     """At level none the same study runs, and every outcome says so."""
     result = bench(level=Sandbox("none", "limits only"), recipe='predict = "python predict.py"').run()
