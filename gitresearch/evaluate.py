@@ -261,6 +261,8 @@ class Evaluator:
 
     def _check(self, ended: Ended, phase: str, overrun: str) -> None:
         """Turn a bad end into its status."""
+        if not ended.began:
+            raise _Stopped("harness_abort", Failure("harness", "Sandbox", failures.last_lines(ended.log)))
         if ended.stopped_by == "cancelled":
             raise _Stopped("harness_abort", Failure(phase, "cancelled"))
         if ended.stopped_by in ("cpu", "wall"):

@@ -445,6 +445,16 @@ def test_a_hook_that_cannot_prepare(bench: Make, fault: str) -> None:
         bench(prepare=fault)
 
 
+def test_data_that_went_away(bench: Make, box: Sandbox, tmp_path: Path) -> None:
+    """Where a trial's world can't be made, that is our fault, not the trial's crash."""
+    if box.level == "none":
+        pytest.skip("nothing is mounted without a sandbox")
+    made = bench()
+    made.evaluator.data = {"train": tmp_path / "gone"}
+
+    assert "bwrap: Can't find" in failed(made.run(), "harness_abort", "harness", "Sandbox")
+
+
 def test_a_hook_that_says_what_it_lacks(bench: Make) -> None:
     """An error that prepare replies with becomes the sentence and the command to type."""
     with pytest.raises(GitResearchError) as caught:

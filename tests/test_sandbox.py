@@ -592,6 +592,25 @@ def test_a_program_that_is_not_there(each_box: Sandbox, root: Path) -> None:
     assert "no-such-program-7" in told
 
 
+def test_a_world_that_cannot_be_made(box: Sandbox, root: Path, tmp_path: Path) -> None:
+    """A folder of ours that is gone is no fault of the program: it never began, and no exit of its own says so."""
+    missing = World(root, read_only={"/data": tmp_path / "missing"})
+
+    assert not sandbox.run(box, ["true"], missing, Limits(20)).began
+    assert run(box, root, "raise SystemExit(1)").began
+    assert run(box, root, "print('bwrap: no such thing'); raise SystemExit(1)").began
+    assert sandbox.run(box, ["no-such-program-7"], World(root), Limits(20)).began
+
+
+def test_our_own_memory_is_not_counted(any_box: Sandbox, root: Path) -> None:
+    """A process begins with the peak of the one that started it; what we use is not told as the program's."""
+    ours = bytearray(b"x" * (300 << 20))
+
+    ended = sandbox.run(any_box, ["true"], World(root), Limits(20))
+
+    assert ended.peak_memory_bytes < len(ours) // 2
+
+
 KILLED = """
 import sys
 from pathlib import Path

@@ -29,17 +29,22 @@ class Process:
         stdin: int = subprocess.DEVNULL, stdout: int | None = None,
     ) -> None:  # fmt: skip
         self.limits, self.world = limits, world
+        command, env = box.command(argv, world, limits), environment(box, world)
         read, write = os.pipe()
+        self._report = _Report(box)
+        self._own_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         try:
             self._popen = subprocess.Popen(
-                box.command(argv, world, limits), stdin=stdin, stdout=write if stdout is None else stdout, stderr=write,
-                cwd=world.root, env=environment(box, world), start_new_session=True, close_fds=True,
+                self._report.asked_for(command), stdin=stdin, stdout=write if stdout is None else stdout, stderr=write,
+                cwd=world.root, env=env, start_new_session=True, pass_fds=self._report.handles,
             )  # fmt: skip
         except OSError as error:
             os.close(read)
+            self._report.read()
             raise GitResearchError(f"can't start {argv[0]}: {error.strerror}", "edit study.toml") from None
         finally:
             os.close(write)
+            self._report.hang_up()
         self.started = time.monotonic()
         # After the fork: preexec_fn is not safe beside threads. The program may have forked already; the pollers count.
         with suppress(ProcessLookupError, PermissionError, ValueError, AttributeError):
@@ -66,11 +71,13 @@ class Process:
             self._reap(block=True)
             self._end_survivors()
             self._log.finish()
+            self._report.read()
             raise
         wall = self.wall
         self._end_survivors()
-        log = self._log.finish()
-        return Ended(status, stopped_by or self._late(), self.cpu, wall, self.peak, log, self._log.total)
+        log, stopped_by = self._log.finish(), stopped_by or self._late()
+        began = self._report.read() or bool(stopped_by) or status != 1 or log.startswith(b"bwrap: execvp")
+        return Ended(status, stopped_by, self.cpu, wall, self.peak, log, self._log.total, began)
 
     def _watch(self, cancel: threading.Event | None, on_tick: Callable[[float], None]) -> tuple[int, str]:
         """Exit code and the limit that was met, if one was."""
@@ -107,7 +114,8 @@ class Process:
         self._popen.returncode = code  # so that Popen does not wait for it again
         # A killed launcher has not waited for its children: what was polled may be more.
         self.cpu = max(self.cpu, usage.ru_utime + usage.ru_stime)
-        self.peak = max(self.peak, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+        if usage.ru_maxrss > self._own_peak:  # below, it may be ours: a child begins with its parent's
+            self.peak = max(self.peak, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
         return code
 
     def _measure(self) -> int:
@@ -117,8 +125,7 @@ class Process:
         that ignores SIGCHLD has no such account.
         """
         try:
-            top = psutil.Process(self._popen.pid)
-            tree = {top, *top.children(recursive=True)}
+            tree = _tree(psutil.Process(self._popen.pid))
         except psutil.Error:
             return 0
         tree |= {process for process in self._seen.keys() - tree if _alive(process)}
@@ -171,6 +178,32 @@ class Process:
             time.sleep(0.01)
 
 
+def _tree(top: psutil.Process) -> set[psutil.Process]:
+    """A process and all below it. Asked of the kernel process by process where it can tell: psutil reads every process
+    of the machine for this, 4 ms of them where there are a hundred and 40 where there are a thousand."""
+    if not os.path.exists(f"/proc/{top.pid}/task/{top.pid}/children"):
+        return {top, *top.children(recursive=True)}
+    found, waiting = {top}, [top.pid]
+    while waiting:
+        for child in _children(waiting.pop()):
+            with suppress(psutil.Error):
+                process = psutil.Process(child)
+                if process not in found:
+                    found.add(process)
+                    waiting.append(child)
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    """The children of each thread of a process; none where it is gone."""
+    found: list[int] = []
+    with suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with suppress(OSError), open(f"/proc/{pid}/task/{thread}/children", "rb") as listed:
+                found += map(int, listed.read().split())
+    return found
+
+
 def _alive(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
@@ -199,6 +232,41 @@ def _size(folder: Path) -> int:
             with suppress(OSError):
                 total += os.lstat(os.path.join(path, name)).st_blocks * 512
     return total
+
+
+class _Report:
+    """What bubblewrap says about its work, on a descriptor that the program does not get: an exit code is reported only
+    where the world was made and the program began."""
+
+    def __init__(self, box: Sandbox) -> None:
+        self.handles: tuple[int, ...] = ()
+        self._read = -1
+        if box.level == "bubblewrap":
+            self._read, write = os.pipe()
+            os.set_blocking(self._read, False)
+            self.handles = (write,)
+
+    def asked_for(self, command: list[str]) -> list[str]:
+        return [
+            command[0],
+            *(word for handle in self.handles for word in ("--json-status-fd", str(handle))),
+            *command[1:],
+        ]
+
+    def hang_up(self) -> None:
+        for handle in self.handles:
+            os.close(handle)
+
+    def read(self) -> bool:
+        """Whether the program began; to be asked once, when it has ended."""
+        if self._read < 0:
+            return True
+        try:
+            return b"exit-code" in os.read(self._read, 1 << 16)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(self._read)
 
 
 class _Log:

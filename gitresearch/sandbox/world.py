@@ -41,7 +41,8 @@ class World:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a program ended. `stopped_by` names the limit that ended it, or `cancelled`; empty where it ended itself."""
+    """How a program ended. `stopped_by` names the limit that ended it, or `cancelled`; empty where it ended itself.
+    `began` is False where its world could not be made, which is no fault of its own."""
 
     exit_code: int
     stopped_by: str
@@ -50,6 +51,7 @@ class Ended:
     peak_memory_bytes: int
     log: bytes
     log_bytes: int
+    began: bool = True
 
     @property
     def signal_name(self) -> str:
