@@ -5,33 +5,29 @@ after it. The judge is the study's hook; labels and held-out data stay with it. 
 with a status: the trial's failures are statuses with the log lines that show them, our own is `harness_abort`.
 """
 
-import contextlib
 import errno
 import os
-import platform
 import re
 import shlex
 import shutil
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-import psutil
-
-from gitresearch import failures, sandbox
+from gitresearch import failures, machine, sandbox
 from gitresearch.errors import FormatError, GitResearchError
-from gitresearch.hooks import Hook, HookFault, drop, export_hook
+from gitresearch.hooks import Hook, HookFault, Scoring, export_hook
 from gitresearch.outcome import Failure, Run
-from gitresearch.sandbox import Ended, Limits, Process, Sandbox, World
+from gitresearch.sandbox import CannotStart, Ended, Limits, Process, Sandbox, World
 from gitresearch.study import Study
 from gitresearch.trial import Trial
+from gitresearch.workdir import Workdir, remove
 
 STOP_SECONDS = 0.1  # how long a stopped program takes to be gone
 DATA, ARTEFACT = "/data", "/artefact"
@@ -48,6 +44,7 @@ ONE_THREAD = {
 } | {"TOKENIZERS_PARALLELISM": "false"}
 # CPU seconds can't be spent faster than one a second and core; four times that is a process that mostly waits.
 WALL_FACTOR, WALL_GRACE = 4.0, 30.0
+NO_SPACE = 1 << 20  # with less room than this, whatever failed may have failed for it
 # What the file system says to names that a trial chose; anything else that it says (no space) is no trial's fault.
 _BAD_NAMES = (errno.EEXIST, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ)
 
@@ -118,25 +115,19 @@ class Evaluator:
         self.source, self.study, self.base, self.box, self.cache = source, study, base, box, cache
         self.on_event = on_event
         self.hook: Hook | None = None
+        self.work: Workdir | None = None
         self.data: dict[str, Path] = {}
         self.data_digest = ""
         self.python = _interpreter(study.recipe.python)
 
     def prepare(self) -> None:
         """Export the hook and make the data ready. GitResearchError with the command to type where that can't be."""
-        work = self.cache / "work"
-        try:
-            work.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise GitResearchError(
-                f"can't write {work}: {error.strerror}", "set GITRESEARCH_CACHE to a folder"
-            ) from None
-        sweep(work)
-        if not self.study.evaluator.hook:
-            return
+        shown = sandbox.interpreter_folders(self.python) if self.box.level != "none" else ()
+        self.work = self.work or Workdir(self.cache / "work")
         settings = self.study.evaluator
-        shutil.rmtree(work / f"hook-{os.getpid()}-{self.base[:12]}", ignore_errors=True)
-        program = export_hook(self.source.export, self.base, settings.hook, work)
+        if not settings.hook:
+            return
+        program = export_hook(self.source.export, self.base, settings.hook, self.work.folder("hook") / "files")
         self.hook = Hook(program, settings.settings, settings.hook_seconds)
         reply = self.hook.call("prepare", {"cache": str(self.cache / "data")})
         if "error" in reply:
@@ -144,17 +135,33 @@ class Evaluator:
             raise GitResearchError(message, hint)
         self.data = {name: Path(str(reply[name])) for name in ("train", "held_out") if reply.get(name)}
         self.data_digest = str(reply.get("digest", ""))
+        self._hide(shown)
+
+    def _hide(self, folders: Iterable[str]) -> None:
+        """The labels must not lie in what a trial is shown."""
+        if "held_out" not in self.data:
+            return
+        held_out = self.data["held_out"].resolve()
+        for folder in (*map(Path, folders), Path("/usr"), *filter(None, [self.data.get("train")])):
+            if held_out.is_relative_to(folder.resolve()):
+                raise GitResearchError(
+                    f"trials would see the held-out data in {held_out}: it lies in {folder}",
+                    "set GITRESEARCH_CACHE to another folder, or mend the hook's prepare",
+                )
 
     def close(self) -> None:
         """End what was started ahead of need."""
         if self.hook is not None:
             self.hook.close()
+        if self.work is not None:
+            self.work.close()
 
     def run(self, trial: Trial, seed: int, purpose: str, cancel: threading.Event | None = None) -> RunResult:
         """Execute the trial once. Never raises for what a trial or the hook does."""
         started = time.monotonic()
         at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        with self._folder(trial) as top:
+        self.work = self.work or Workdir(self.cache / "work")
+        with self.work.borrowed(f"run-{trial.short}") as top:
             job = _Job(trial, top, purpose, seed, cancel, Run(seed, purpose, "ok", started=at))
             failure = None
             try:
@@ -164,6 +171,8 @@ class Evaluator:
             except HookFault as fault:
                 job.run = replace(job.run, status="harness_abort")
                 failure = Failure("hook", "HookFault", (*fault.lines, fault.message))
+            except CannotStart as error:
+                job.run, failure = replace(job.run, status="crash"), Failure("start", "CannotStart", (error.message,))
             except OSError as error:
                 job.run = replace(job.run, status="harness_abort")
                 failure = Failure("harness", type(error).__name__, (str(error)[:300],))
@@ -178,12 +187,12 @@ class Evaluator:
             self._read_metric(job, self._train(job))
             return
         self._preflight(self.hook, job)
-        with _Scoring(self.hook, pipes=bool(self.study.recipe.predict)) as scoring:
+        with Scoring(self.hook, pipes=bool(self.study.recipe.predict)) as scoring:
             self.hook.warm("measure")
             self.hook.warm("preflight")
             self._train(job)
             # What training left beside its files must not reach the predictor uncounted: only the artefact goes on.
-            _remove(job.tree)
+            remove(job.tree)
             self._export(job)
             self._measure(self.hook, job)
             self._score(scoring, job)
@@ -271,6 +280,8 @@ class Evaluator:
         if ended.stopped_by:
             facts = f"peak memory {ended.peak_memory_bytes >> 20} MiB, log {ended.log_bytes} bytes"
             raise _Stopped("resource_limit", Failure(phase, ended.stopped_by, (facts,)))
+        if ended.exit_code and shutil.disk_usage(self.cache).free < NO_SPACE:
+            raise _Stopped("harness_abort", Failure("harness", "NoSpace", (f"no space left in {self.cache}",)))
         if ended.exit_code:
             label, lines = failures.explain(ended.log, ended.signal_name, ended.exit_code)
             raise _Stopped("crash", Failure(phase, label, lines))
@@ -291,7 +302,7 @@ class Evaluator:
             lines = (f"{size} bytes, {size - cap} over the cap of {cap}", failures.tidy(told))
             raise _Stopped("size_blocked", Failure("measure", "artefact_too_large", lines))
 
-    def _score(self, scoring: "_Scoring", job: _Job) -> None:
+    def _score(self, scoring: Scoring, job: _Job) -> None:
         """The hook's metrics. With a predict command, the hook talks to the sandboxed predictor through two pipes."""
         budget = self.study.budget.eval_seconds
         self._tell(job, "score", 0.0, budget)
@@ -324,7 +335,7 @@ class Evaluator:
     def _take(self, job: _Job, reply: Mapping[str, Any], ended: Ended | None) -> None:
         """Metrics out of the hook's reply; how the predictor ended comes first, since it explains a broken talk."""
         metrics = reply.get("metrics")
-        if ended is not None and (ended.stopped_by or not reply.keys() & {"metrics", "invalid"}):
+        if ended is not None and (ended.stopped_by or not ended.began or not reply.keys() & {"metrics", "invalid"}):
             self._check(ended, "score", "eval_budget_overrun")
         if "crashed" in reply:
             raise _Stopped("crash", Failure("score", "prediction", (failures.tidy(str(reply["crashed"])),)))
@@ -354,27 +365,11 @@ class Evaluator:
     def _tell(self, job: _Job, phase: str, used: float = 0.0, budget: float = 0.0) -> None:
         self.on_event(Event(job.trial.oid, job.top.name, job.purpose, phase, used, budget))
 
-    @contextlib.contextmanager
-    def _folder(self, trial: Trial) -> Iterator[Path]:
-        """A folder for one run, marked with the process that owns it, gone afterwards."""
-        top = Path(tempfile.mkdtemp(prefix=f"run-{os.getpid()}-{trial.short}-", dir=self.cache / "work"))
-        try:
-            yield top
-        finally:
-            _remove(top)
-
     def environment(self) -> dict[str, Any]:
         """What the runs ran on."""
-        return {
-            "sandbox": self.box.level,
-            "sandbox_program": self.box.description,
-            "trust": self.study.trust,
-            "clock": self.study.budget.clock,
-            "python": platform.python_version(),
-            "platform": platform.platform(terse=True),
-            "processor": _processor(),
-            "cores": os.cpu_count() or 0,
-        }
+        study = {"trust": self.study.trust, "clock": self.study.budget.clock}
+        box = {"sandbox": self.box.level, "sandbox_program": self.box.description}
+        return {**box, **study, **machine.facts(self.python)}
 
     def binding(self, trial: Trial) -> dict[str, Any]:
         """What the outcome is about, by digest."""
@@ -385,65 +380,6 @@ class Evaluator:
             "hook": self.hook.digest if self.hook else "",
             "data": self.data_digest,
         }
-
-
-class _Scoring:
-    """The hook's score process, started before training so that it is ready after it, and its pipes to a predictor."""
-
-    def __init__(self, hook: Hook, *, pipes: bool) -> None:
-        self._hook = hook
-        self.trial_in = self.trial_out = -1
-        self._request: dict[str, int] = {}
-        if pipes:
-            self.trial_in, to_trial = os.pipe()
-            from_trial, self.trial_out = os.pipe()
-            self._request = {"to_trial": to_trial, "from_trial": from_trial}
-        self._process: Any = hook.start("score", tuple(self._request.values()))
-
-    def __enter__(self) -> "_Scoring":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.hang_up()
-        if self._process is not None:
-            drop(self._process)
-
-    def hang_up(self) -> None:
-        """Close our copies of the predictor's ends: it has its own, and the hook must see when it is gone."""
-        for handle in (self.trial_in, self.trial_out):
-            if handle >= 0:
-                os.close(handle)
-        self.trial_in = self.trial_out = -1
-
-    def ask(
-        self, request: Mapping[str, Any], more_seconds: float, cancel: threading.Event | None = None
-    ) -> dict[str, Any]:
-        """The reply; HookFault where there is none."""
-        process, self._process = self._process, None
-        return self._hook.finish(process, "score", {**request, **self._request}, more_seconds, cancel)
-
-
-def sweep(work: Path) -> None:
-    """Remove run folders of processes that are dead: a kill -9 leaves them."""
-    for path in work.iterdir():
-        match = re.match(r"(?:run|hook)-(\d+)-", path.name)
-        if match and not psutil.pid_exists(int(match[1])):
-            _remove(path)
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder that a trial wrote in, whatever it did to the modes of its own."""
-    with contextlib.suppress(OSError):
-        shutil.rmtree(folder)
-        return
-    with contextlib.suppress(OSError):
-        os.chmod(folder, 0o700)
-    for path, names, _ in os.walk(folder):
-        for inner in (os.path.join(path, name) for name in names):
-            if not os.path.islink(inner):
-                with contextlib.suppress(OSError):
-                    os.chmod(inner, 0o700)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _interpreter(python: str) -> str:
@@ -457,11 +393,3 @@ def _interpreter(python: str) -> str:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -104,6 +104,42 @@ class Hook:
         return strict_reply(out, verb, last(err))
 
 
+class Scoring:
+    """The hook's score process, started before training so that it is ready after it, and its pipes to a predictor."""
+
+    def __init__(self, hook: Hook, *, pipes: bool) -> None:
+        self._hook = hook
+        self.trial_in = self.trial_out = -1
+        self._request: dict[str, int] = {}
+        if pipes:
+            self.trial_in, to_trial = os.pipe()
+            from_trial, self.trial_out = os.pipe()
+            self._request = {"to_trial": to_trial, "from_trial": from_trial}
+        self._process: Any = hook.start("score", tuple(self._request.values()))
+
+    def __enter__(self) -> "Scoring":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.hang_up()
+        if self._process is not None:
+            drop(self._process)
+
+    def hang_up(self) -> None:
+        """Close our copies of the predictor's ends: it has its own, and the hook must see when it is gone."""
+        for handle in (self.trial_in, self.trial_out):
+            if handle >= 0:
+                os.close(handle)
+        self.trial_in = self.trial_out = -1
+
+    def ask(
+        self, request: Mapping[str, Any], more_seconds: float, cancel: threading.Event | None = None
+    ) -> dict[str, Any]:
+        """The reply; HookFault where there is none."""
+        process, self._process = self._process, None
+        return self._hook.finish(process, "score", {**request, **self._request}, more_seconds, cancel)
+
+
 def drop(process: subprocess.Popen[bytes]) -> bytes:
     """End a hook that was started and is not needed, and what it started; what it had printed on stderr."""
     if process.returncode is None:
@@ -164,11 +200,10 @@ def folder_digest(folder: Path) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def export_hook(export: Callable[[str, str, Path], None], base: str, path: str, cache: Path) -> Path:
-    """The hook's folder out of the base commit's blobs, in the cache; the program's path. Made anew each time: what
+def export_hook(export: Callable[[str, str, Path], None], base: str, path: str, dest: Path) -> Path:
+    """The hook's folder out of the base commit's blobs, in `dest`; the program's path. Made anew by each process: what
     lies in a cache could have been changed by anybody since."""
     folder, _, name = path.rpartition("/")
-    dest = cache / f"hook-{os.getpid()}-{base[:12]}"
     export(base, folder, dest)
     program = dest / name
     if not program.is_file():

@@ -19,7 +19,8 @@ PACKAGE = CHECKOUT / "gitresearch"
 # Each module imports only from those above it. A package stands for all its modules unless they are listed apart.
 ORDER = [
     *("errors", "text", "trial", "outcome", "study", "surface", "lineage", "decision", "gitcmd", "share"),
-    *("repo", "sandbox", "hooks", "failures", "model", "edit", "agents", "brief", "agents.offline", "agents.openai"),
+    *("repo", "sandbox", "machine", "workdir", "hooks", "failures", "model", "match", "edit", "agents", "brief"),
+    *("agents.offline", "agents.openai"),
     *("evaluate", "propose", "lab", "loop", "engines", "review", "sync", "audit", "cli"),
 ]
 

@@ -2,12 +2,14 @@
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,12 +18,13 @@ import psutil
 import pytest
 
 from gitresearch.errors import GitResearchError
-from gitresearch.evaluate import Evaluator, Event, RunResult, sweep
+from gitresearch.evaluate import Evaluator, Event, RunResult
 from gitresearch.hooks import HookFault, strict_reply
 from gitresearch.repo import Repo
 from gitresearch.sandbox import Sandbox
 from gitresearch.study import load
 from gitresearch.text import is_safe
+from gitresearch.workdir import Workdir, sweep
 from tests.build import STUDY, add_trial, git, plain_repo
 
 # Scores the number in artefact/model, or asks a predictor for it; `mode` makes it fail in every way a hook can.
@@ -133,7 +136,7 @@ class Bench:
         return self.evaluator.run(trial, 7, "screen", cancel)
 
     def leftovers(self) -> list[str]:
-        return [path.name for path in (self.evaluator.cache / "work").iterdir() if path.name.startswith("run-")]
+        return [path.name for path in (self.evaluator.cache / "work").iterdir() if "-run-" in path.name]
 
 
 Make = Callable[..., Bench]
@@ -191,6 +194,7 @@ def test_ok(bench: Make) -> None:
     assert 0 < result.run.train_seconds < result.run.wall_seconds
     assert (result.run.seed, result.run.purpose) == (7, "screen")
     assert result.environment["trust"] == "scored"
+    assert result.environment["python"] == platform.python_version()
     assert str(result.binding["hook"]).startswith("sha256:")
     assert list(dict.fromkeys(event.phase for event in made.events)) == ["preflight", "train", "score", "done"]
     assert made.leftovers() == []
@@ -455,6 +459,36 @@ def test_data_that_went_away(bench: Make, box: Sandbox, tmp_path: Path) -> None:
     assert "bwrap: Can't find" in failed(made.run(), "harness_abort", "harness", "Sandbox")
 
 
+def test_no_space_left(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that fails where the disk is full may have failed for that: not its fault."""
+    made = bench()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=0))
+
+    assert "no space left" in failed(made.run("raise OSError(28, 'No space')"), "harness_abort", "harness", "NoSpace")
+    assert made.run().run.status == "ok"
+
+
+@pytest.mark.parametrize("train", ["", "/usr"])
+def test_held_out_data_among_what_is_shown(bench: Make, tmp_path: Path, train: str) -> None:
+    """Labels below the training data, or below what every trial sees, are refused before anything runs."""
+    shown = train or str(tmp_path)
+    hook = HOOK.replace('"prepare": dict', f'"prepare": lambda: dict(train={shown!r}, held_out={shown + "/share"!r})')
+
+    with pytest.raises(GitResearchError, match=r"trials would see the held-out data in .*/share"):
+        bench(files={"hooks/hook.py": hook})
+
+
+@pytest.mark.parametrize("level", ["bubblewrap", "none"])
+def test_a_program_that_is_not_there(bench: Make, box: Sandbox, level: str) -> None:
+    """A trial that removed the script it is started by crashes, whatever the sandbox; the search goes on."""
+    used = Sandbox("none", "") if level == "none" else box
+    result = bench(recipe='predict = "./missing.sh"', level=used).run()
+
+    assert result.run.status == "crash"
+    assert result.failure is not None
+    assert "missing.sh" in "".join(result.failure.lines)
+
+
 def test_a_hook_that_says_what_it_lacks(bench: Make) -> None:
     """An error that prepare replies with becomes the sentence and the command to type."""
     with pytest.raises(GitResearchError) as caught:
@@ -612,17 +646,59 @@ def test_a_hostile_log_is_cleaned(bench: Make) -> None:
 # What is left
 
 
+OWNER = """
+import sys, time
+from pathlib import Path
+from gitresearch.workdir import Workdir
+mine = Workdir(Path(sys.argv[1]))
+(mine.folder("run") / "deep").mkdir()
+print(mine.owner, flush=True)
+time.sleep(60)
+"""
+
+
 def test_leftovers_of_the_dead_are_swept(tmp_path: Path) -> None:
-    """Run and hook folders of processes that are gone are removed, ours and other files are not."""
-    dead = subprocess.Popen(["true"])
-    dead.wait()
-    kept = [f"run-{os.getpid()}-aaaa", "hook-", "other", f"hook-{os.getpid()}-bbbb"]
-    for name in (f"run-{dead.pid}-aaaa-x", f"hook-{dead.pid}-bbbb", *kept):
-        (tmp_path / name / "deep").mkdir(parents=True)
+    """Folders of a killed process go when the next one starts; those of living ones, and what isn't ours, stay."""
+    others = [subprocess.Popen([sys.executable, "-c", OWNER, tmp_path], stdout=subprocess.PIPE) for _ in range(2)]
+    dead, alive = (process.stdout.readline().decode().strip() for process in others if process.stdout)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "ownabc-run-without-a-lock").mkdir()
+    mine = Workdir(tmp_path)
+    theirs = mine.folder("run")
+    assert list(tmp_path.glob(f"{dead}-*"))  # its owner lives
+    assert not list(tmp_path.glob("ownabc*"))
 
+    others[0].kill()
+    others[0].communicate()
+    Workdir(tmp_path).close()
+
+    assert not list(tmp_path.glob(f"{dead}*"))
+    assert list(tmp_path.glob(f"{alive}-*"))
+    assert theirs.exists()
+    mine.close()
+    others[1].kill()
+    others[1].communicate()
     sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
 
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+
+def test_locks_that_are_swept_as_they_are_made(tmp_path: Path) -> None:
+    """Many starting at once never lose a folder that is in use, and leave nothing."""
+
+    def start(_number: int) -> bool:
+        for _ in range(20):
+            mine = Workdir(tmp_path)
+            with mine.borrowed("run") as folder:
+                sweep(tmp_path)
+                kept = folder.exists()
+            mine.close()
+            if not kept:
+                return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(start, range(8)))
+    assert list(tmp_path.iterdir()) == []
 
 
 LOCKED = "import os\nos.makedirs('d/e'); open('d/e/f', 'w').close(); os.chmod('d/e', 0); os.chmod('d', 0)\n"
@@ -630,14 +706,14 @@ AS_NOBODY = """
 import os, sys
 from pathlib import Path
 sys.path[:0] = {path!r}
-from gitresearch.evaluate import _remove
+from gitresearch.workdir import remove
 top = Path(sys.argv[1])
 os.chdir(top)
 os.mkdir("run"); os.chdir("run")
 os.symlink("/etc", "link")
 exec({code!r})
 os.chdir(top)
-_remove(top / "run")
+remove(top / "run")
 sys.exit((top / "run").exists())
 """
 

@@ -13,7 +13,10 @@ monotonic clock. What the program does to its own clock changes nothing.
 """
 
 from gitresearch.sandbox.ladder import choose, probe
-from gitresearch.sandbox.process import Process, run
-from gitresearch.sandbox.world import Ended, Limits, Sandbox, World
+from gitresearch.sandbox.process import CannotStart, Process, run
+from gitresearch.sandbox.world import Ended, Limits, Sandbox, World, interpreter, interpreter_folders
 
-__all__ = ["Ended", "Limits", "Process", "Sandbox", "World", "choose", "probe", "run"]
+__all__ = [
+    "CannotStart", "Ended", "Limits", "Process", "Sandbox", "World", "choose", "interpreter", "interpreter_folders",
+    "probe", "run",
+]  # fmt: skip

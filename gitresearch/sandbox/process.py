@@ -1,5 +1,6 @@
 """A program at work: started in its world, watched from outside, ended with everything that it started."""
 
+import errno
 import os
 import resource
 import select
@@ -19,6 +20,10 @@ from gitresearch.sandbox.world import Ended, Limits, Sandbox, World, environment
 
 POLL_SECONDS = 0.05
 LOG_HEAD, LOG_TAIL = 64 * 1024, 256 * 1024
+
+
+class CannotStart(GitResearchError):
+    """There is no such program to run."""
 
 
 class Process:
@@ -41,7 +46,9 @@ class Process:
         except OSError as error:
             os.close(read)
             self._report.read()
-            raise GitResearchError(f"can't start {argv[0]}: {error.strerror}", "edit study.toml") from None
+            if box.level == "none" and error.errno in (errno.ENOENT, errno.EACCES, errno.ENOEXEC):
+                raise CannotStart(f"can't start {argv[0]}: {error.strerror}", "edit study.toml") from None
+            raise
         finally:
             os.close(write)
             self._report.hang_up()

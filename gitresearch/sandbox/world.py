@@ -129,29 +129,47 @@ def _accelerators() -> list[str]:
     return sorted([*glob.glob("/dev/nvidia*"), *glob.glob("/dev/kfd"), *glob.glob("/dev/dri")])
 
 
+@dataclass(frozen=True)
+class Interpreter:
+    """What an interpreter says of itself. `torch` is the version installed for it, empty for none."""
+
+    folders: tuple[str, ...]
+    version: str
+    torch: str
+
+
+_ASK = """
+import sys, platform
+from importlib import metadata
+print(sys.prefix, sys.base_prefix, sys.exec_prefix, platform.python_version(), sep="\\n")
+print(next((found.version for found in metadata.distributions(name="torch")), ""))
+"""
+
+
+@functools.cache
+def interpreter(python: str) -> Interpreter:
+    """Ask an interpreter what it is; GitResearchError where it does not start."""
+    done = subprocess.run([python, "-I", "-c", _ASK], capture_output=True, text=True, check=False)
+    lines = done.stdout.split("\n")
+    if done.returncode or len(lines) < 5:
+        raise GitResearchError(f"the interpreter {python} does not start", "edit recipe.python in study.toml")
+    return Interpreter(tuple(lines[:3]), lines[3], lines[4])
+
+
 @functools.cache
 def interpreter_folders(python: str) -> tuple[str, ...]:
     """The folders an interpreter needs to see: its prefix and its base prefix, outside /usr."""
-    code = "import sys; print(sys.prefix); print(sys.base_prefix); print(sys.exec_prefix)"
-    done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise GitResearchError(f"the interpreter {python} does not start", "edit recipe.python in study.toml")
-    folders = {os.path.realpath(line) for line in done.stdout.split("\n") if line} | set(done.stdout.split("\n"))
-    return _shown(folders, python)
+    folders = interpreter(python).folders
+    return _shown({*folders, *map(os.path.realpath, folders)}, python)
 
 
 def _shown(folders: Iterable[str], python: str) -> tuple[str, ...]:
     """Those of the folders that are not shown anyway; an error where one holds what a trial must not see."""
-    outside_usr = {f for f in folders if f and f not in ("/usr", "/") and not f.startswith("/usr/")}
+    outside_usr = {f for f in folders if f not in ("/usr", "/") and not f.startswith("/usr/")}
     for folder in outside_usr:
-        what = (
-            "your home"
-            if Path.home().is_relative_to(folder)
-            else "a repository"
-            if Path(folder, ".git").exists()
-            else ""
-        )
-        if what:
+        home, repository = Path.home().is_relative_to(folder), Path(folder, ".git").exists()
+        if home or repository:
+            what = "your home" if home else "a repository"
             raise GitResearchError(
                 f"trials would see {what}: it is in {folder}, which the interpreter {python} needs",
                 "python3 -m venv .venv",
