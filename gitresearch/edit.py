@@ -1,6 +1,6 @@
 """An agent's answer in plain text -> checked file changes.
 
-The format (code never travels inside JSON: measured by aider, models write worse code there):
+The format (code never travels inside JSON, where models write it measurably worse):
 
     title: what is changed, one line
     why: the mechanism expected, any number of lines
@@ -18,32 +18,38 @@ The format (code never travels inside JSON: measured by aider, models write wors
     the whole new file
     >>>>>>> FILE
 
-A block is applied where its search text stands exactly; else where it stands after trailing space is ignored; else
-where it stands after one uniform shift of indent; and each time only if it stands in one place. Never by likeness: in a
-simulation 5 to 12 % of fuzzy matches landed wrong, and a wrong edit falsifies the hypothesis in the commit's message.
-What matches nowhere is a Mismatch, which shows the nearest block so that the agent can be asked again.
+    path/to/old.py
+    <<<<<<< DELETE
+    >>>>>>> DELETE
+
+What stands around the parts (fences, prose, reasoning) is ignored. Blocks are applied all or none: a block whose search
+text stands in no place or in several (see match.py) is a Mismatch, which shows the nearest lines so that the agent can
+be asked again. Markup of other formats never reaches a title or a file: 5 % of a published record was lost to it.
 """
 
-import ast
-import difflib
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from gitresearch.errors import GitResearchError
-from gitresearch.text import clean
+from gitresearch.match import compared, nearest, places
+from gitresearch.surface import Edits, Surface, python_tree, safe_path
+from gitresearch.text import clean, is_safe, one_line
 
 MAX_ANSWER = MAX_FILE = 1 << 20
-MAX_BLOCKS = 200
-_OPEN = re.compile(r"<{5,9} ?(SEARCH|FILE)\s*")
-_MIDDLE = re.compile(r"={5,9}\s*")
-_CLOSE = re.compile(r">{5,9} ?(REPLACE|FILE)\s*")
+MAX_BLOCKS, MAX_MISMATCHES = 100, 3
+_MARK = re.compile(r"(<{5,9}) ?(SEARCH|FILE|DELETE)|(={5,9})|(>{5,9})(?: ?(?:SEARCH|REPLACE|FILE|DELETE))?")
+_FENCE = re.compile(r"(?:`{3,}|~{3,})[\w+.-]*")
 _HEADER = re.compile(r"\s*[*_#`]*(title|why|expect)[*_`]*\s*:[*_]*\s*(.*)", re.IGNORECASE)
-_NUMBER = re.compile(r"[-+−]?\d*\.?\d+(?:[eE][-+]?\d+)?")
-# Markup of other formats that models let slip into text (5 % of a published record was lost to it).
+_PATH = re.compile(r"(?:(?:file(?:name)?|path)\W{0,4}:)?[\s`*'\"]*([\w.][\w./+@ -]{0,198}?)[`*'\":\s]*", re.IGNORECASE)
+_NUMBER = r"(?<![\w.])[-+−]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d{1,3})?(?![\w%])(?!\s*(?:%|to\b|->|→|\.\.|–))"
 _LEAK = re.compile(
-    r"</?(?:hypothesis|parameter|invoke|function_calls?|tool_call|tool_use|antml:\w+|think|thinking|answer|notes)\b[^>\n]*>"
-    r"|<\|[a-z_]{2,20}\|>|\[/?(?:INST|TOOL_CALLS)\]",
+    r"</?(?:[a-z]{1,20}:)?(?:hypothesis|parameters?|invoke|function_(?:calls?|results?)|tool_?(?:calls?|uses?|results?)"
+    r"|think(?:ing)?|scratchpad|answer|notes)\b[^<>\n]{0,200}>"
+    r"|<[|｜][\w▁ ]{1,40}[|｜]>|\[/?(?:INST|TOOL_CALLS)\]|\*\*\* (?:Begin|End) Patch"
+    r'|\{\s{0,20}"(?:name|tool|function)"\s{0,20}:\s{0,20}"[^"\n]{1,80}"\s{0,20},\s{0,20}"(?:arguments|parameters|input)"',
     re.IGNORECASE,
 )
 
@@ -54,11 +60,11 @@ class EditError(GitResearchError):
 
 @dataclass(frozen=True)
 class Block:
-    """One change: replace `search` by `replace` in a file, or (search None) write the whole file."""
+    """One change: `search` becomes `replace`. Without `search` the whole file is written, or, without both, deleted."""
 
     path: str
     search: str | None
-    replace: str
+    replace: str | None
 
 
 @dataclass(frozen=True)
@@ -73,223 +79,282 @@ class Answer:
 
 @dataclass(frozen=True)
 class Mismatch:
-    """A block whose search text stands nowhere, or in several places; `nearest` is what comes closest."""
+    """A block that doesn't fit. `nearest` shows what comes closest; it begins at `line` (from 1; 0: there is none)."""
 
     block: Block
     why: str
     nearest: str = ""
+    line: int = 0
+
+    def told(self, surface: Surface, files: Mapping[str, bytes]) -> str:
+        """The mismatch for the agent, with whether the place is its own to edit."""
+        if not self.line:
+            return f"{self.why}."
+        inside = _inside(surface, self.block.path, files.get(self.block.path, b""), self.line)
+        where = f"line {self.line}, {'in' if inside else 'outside'} your surface"
+        return f"{self.why}. The nearest lines ({where}):\n{self.nearest}"
 
 
 @dataclass
 class Applied:
-    """What came of the blocks: whole new files by path, and what did not fit."""
+    """What came of the blocks: new files by path (None: deleted), and what did not fit."""
 
-    edits: dict[str, bytes] = field(default_factory=dict)
+    edits: dict[str, bytes | None] = field(default_factory=dict)
     mismatches: list[Mismatch] = field(default_factory=list)
 
 
+def edits_of(answer: Answer, files: Mapping[str, bytes], surface: Surface) -> Edits:
+    """The answer's edits, checked. EditError says all that is wrong with them, for the agent."""
+    applied = apply(answer, files)
+    if applied.mismatches:
+        raise EditError("\n\n".join(mismatch.told(surface, files) for mismatch in applied.mismatches))
+    edits = {path: data for path, data in applied.edits.items() if files.get(path) != data}
+    if not edits:
+        raise EditError("the edit changes nothing")
+    wrong = surface.violations(files, edits) + broken(edits)
+    if wrong:
+        raise EditError("; ".join(wrong[:5]))
+    return edits
+
+
+class _Mark(NamedTuple):
+    """A marker line: where it stands, which kind (`<`, `=`, `>`), how long, and what an opening one opens."""
+
+    at: int
+    kind: str
+    size: int
+    opens: str
+
+
 def parse(text: str) -> Answer:
-    """Read an answer. EditError where it holds no block or is out of bounds. Cost is linear in its length."""
+    """Read an answer. EditError where it has no title, no block, or is out of bounds. Cost is linear in its length."""
     if len(text) > MAX_ANSWER:
         raise EditError(f"the answer is longer than {MAX_ANSWER} characters")
-    lines = text.replace("\r\n", "\n").split("\n")
-    blocks, first = [], len(lines)
-    at = 0
-    while at < len(lines):
-        opened = _OPEN.fullmatch(lines[at].strip())
-        if opened:
-            first = min(first, at)
-            block, at = _block(lines, at, opened[1])
-            blocks.append(block)
-            if len(blocks) > MAX_BLOCKS:
-                raise EditError(f"the answer has more than {MAX_BLOCKS} blocks")
-        at += 1
-    if not blocks:
-        raise EditError("the answer has no SEARCH/REPLACE block and no FILE block")
-    header = _header(lines[: max(first - 1, 0)])
-    number = _NUMBER.search(header.get("expect", ""))
-    expect = float(number[0].replace("−", "-")) if number else None
-    title = _prose(header.get("title", "")).split("\n")[0]
-    return Answer(title, _prose(header.get("why", "")), expect, tuple(blocks))
+    lines = _answer_lines(text)
+    marks = [mark for at, line in enumerate(lines) if (mark := _mark(at, line))]
+    opened = [index for index, mark in enumerate(marks) if mark.kind == "<"]
+    if not opened:
+        raise EditError("the answer has no SEARCH/REPLACE, FILE or DELETE block")
+    if len(opened) > MAX_BLOCKS:
+        raise EditError(f"the answer has more than {MAX_BLOCKS} blocks")
+    blocks: list[Block] = []
+    head, head_end, above, path = 0, 0, 0, ""
+    for index, until in zip(opened, [*opened[1:], len(marks)], strict=True):
+        ended = _thought_end(lines, above, marks[index].at)
+        if ended:
+            blocks, head, above, path = [], ended, ended, ""
+        again = path if marks[index].opens == "SEARCH" else ""
+        path, path_at = _path_above(lines, marks[index].at, above, again)
+        head_end = path_at if not blocks else head_end
+        block, above = _block(lines, path, marks[index], marks[index + 1 : until])
+        blocks.append(block)
+    header = _header(lines[head:head_end])
+    return Answer(_title(header), _prose(header.get("why", "")), _expected(header.get("expect", "")), tuple(blocks))
 
 
-def _header(lines: list[str]) -> dict[str, str]:
+def _answer_lines(text: str) -> list[str]:
+    """The answer's lines, without the reasoning it may open with, and with nothing that can't be encoded."""
+    text = text.encode("utf-8", "replace").decode("utf-8").replace("\r\n", "\n")
+    start = re.match(r"\s*<think(?:ing)?>", text, re.IGNORECASE)
+    if start:
+        end = re.compile(r"</think(?:ing)?>", re.IGNORECASE).search(text, start.end())
+        if end is None:
+            raise EditError("the answer ends before its reasoning does")
+        text = text[end.end() :]
+    return text.split("\n")
+
+
+def _thought_end(lines: Sequence[str], start: int, end: int) -> int:
+    """The line behind a `</think>` whose opening tag the server kept to itself: what stands above it is no answer."""
+    for at in range(end - 1, start - 1, -1):
+        if lines[at].strip().lower() in ("</think>", "</thinking>"):
+            return at + 1
+    return 0
+
+
+def _mark(at: int, line: str) -> _Mark | None:
+    bare = line.strip()
+    if bare[:1] not in ("<", "=", ">") or not (match := _MARK.fullmatch(bare)):
+        return None
+    run = match[1] or match[3] or match[4]
+    return _Mark(at, run[0], len(run), match[2] or "")
+
+
+def _block(lines: list[str], path: str, opened: _Mark, marks: Sequence[_Mark]) -> tuple[Block, int]:
+    """The block of the marks up to the next opening one, and the line behind it.
+
+    A mark as long as the opening one counts before any other: `=====` may be a heading's underline in the file.
+    """
+    if not path:
+        raise EditError("a block must stand below a line with the file's path")
+    closing = [mark for mark in marks if mark.kind == ">"]
+    close = next((mark for mark in closing if mark.size == opened.size), closing[0] if closing else None)
+    if opened.opens == "DELETE":
+        return Block(path, None, None), (close or opened).at + 1
+    if close is None:
+        raise EditError(f"the block for {path} is not closed: a marker is missing, or the answer was cut off")
+    if opened.opens == "FILE":
+        return Block(path, None, _section(lines, path, opened.at, close.at)), close.at + 1
+    middles = [mark for mark in marks if mark.kind == "=" and mark.at < close.at]
+    middles = [mark for mark in middles if mark.size == opened.size] or middles
+    if len(middles) != 1:
+        raise EditError(f"the block for {path} must have one line of {'=' * opened.size} and has {len(middles)}")
+    middle = middles[0].at
+    return (
+        Block(path, _section(lines, path, opened.at, middle), _section(lines, path, middle, close.at)),
+        close.at + 1,
+    )
+
+
+def _section(lines: list[str], path: str, start: int, end: int) -> str:
+    """The lines between two markers, out of the fence that some models put round them."""
+    part = lines[start + 1 : end]
+    fenced = len(part) > 1 and _FENCE.fullmatch(part[0].strip()) and part[-1].strip() in ("```", "~~~")
+    if fenced and not path.endswith(".md"):
+        part = part[1:-1]
+    return "".join(f"{line}\n" for line in part)
+
+
+def _path_above(lines: Sequence[str], at: int, floor: int, before: str) -> tuple[str, int]:
+    """The path on the nearest line above that is not blank and no fence, and that line; the path of the block before
+    where nothing else stands between."""
+    for index in range(at - 1, max(at - 5, floor - 1), -1):
+        line = lines[index].strip().lstrip("#*>- ")
+        if not line or _FENCE.fullmatch(line):
+            continue
+        match = _PATH.fullmatch(line) if len(line) <= 300 else None
+        return (match[1].strip().removeprefix("./") if match else ""), index
+    return before, floor
+
+
+def _header(lines: Sequence[str]) -> dict[str, str]:
     """The `title:`, `why:` and `expect:` parts; a part goes on until the next begins. The first of a name counts."""
     found: dict[str, list[str]] = {}
     current: list[str] | None = None
     for line in lines:
         if match := _HEADER.fullmatch(line):
-            current = found.setdefault(match[1].lower(), []) if match[1].lower() not in found else []
+            name = match[1].lower()
+            current = [] if name in found else found.setdefault(name, [])
             current.append(match[2])
         elif current is not None:
             current.append(line)
     return {name: "\n".join(rows).strip() for name, rows in found.items()}
 
 
+def _title(header: Mapping[str, str]) -> str:
+    title = _prose(header.get("title", "").partition("\n")[0])
+    if not re.search(r"\w", title) or title.startswith(("{", "<")):
+        raise EditError("the answer has no line `title: ` that says what is changed")
+    return title
+
+
 def _prose(text: str) -> str:
     """Header text without leaked markup, fences and controls."""
-    return clean(_LEAK.sub("", text)).replace("```", "").strip(" *_`\n")
-
-
-def _block(lines: list[str], start: int, kind: str) -> tuple[Block, int]:
-    """The block that opens at a line, and the line it closes on."""
-    path = _path_above(lines, start)
-    middle = end = 0
-    for at in range(start + 1, len(lines)):
-        line = lines[at].strip()
-        if _OPEN.fullmatch(line):
+    text = clean(text)
+    for _ in range(5):  # what is left may close up to another tag
+        text, count = _LEAK.subn("", text)
+        if not count:
             break
-        if kind == "SEARCH" and not middle and _MIDDLE.fullmatch(line):
-            middle = at
-        elif _CLOSE.fullmatch(line):
-            end = at
-            break
-    if not end or (kind == "SEARCH" and not middle):
-        raise EditError(f"the block for {path or 'a file'} is not closed: markers out of order or cut off")
-    if not path:
-        raise EditError("a block must stand below a line with the file's path")
-    if kind == "FILE":
-        return Block(path, None, _joined(lines[start + 1 : end])), end
-    return Block(path, _joined(lines[start + 1 : middle]), _joined(lines[middle + 1 : end])), end
+    else:
+        text = text.replace("<", "").replace(">", "")
+    return text.replace("```", "").strip(" *_`\n")
 
 
-def _joined(lines: list[str]) -> str:
-    return "".join(line + "\n" for line in lines)
-
-
-def _path_above(lines: list[str], start: int) -> str:
-    """The path on the nearest line above that is not blank and no fence."""
-    for at in range(start - 1, max(start - 5, -1), -1):
-        line = lines[at].strip().strip("`*#: ").strip()
-        if line and not re.fullmatch(r"(?:python|py|text|diff)?", line):
-            return line.removeprefix("./") if re.fullmatch(r"[\w./ -]{1,200}", line) else ""
-    return ""
+def _expected(text: str) -> float | None:
+    """The number the line begins with, or its only one; None for a percentage or a range: no change of the metric."""
+    line = text.partition("\n")[0][:200].strip(" ~≈<>=*_`")
+    numbers = re.findall(_NUMBER, line)
+    first = re.match(_NUMBER, line)
+    found = first[0] if first else numbers[0] if len(numbers) == 1 else ""
+    value = float(found.replace("−", "-")) if found else math.nan
+    return value if math.isfinite(value) else None
 
 
 def apply(answer: Answer, files: Mapping[str, bytes]) -> Applied:
-    """Apply the blocks in order. What doesn't fit is in `mismatches`, and then `edits` must not be used."""
+    """Apply the blocks in order. What doesn't fit is in `mismatches` (the first few), and then `edits` is not whole."""
     result = Applied()
     for block in answer.blocks:
-        before = result.edits.get(block.path, files.get(block.path))
-        if _unsafe(block.path):
-            result.mismatches.append(Mismatch(block, f"{block.path!r} is no path inside the recipe"))
-        elif leak := _leaked(block.replace, before):
-            result.mismatches.append(Mismatch(block, f"the new text holds markup of another format: {leak}"))
-        elif block.search is None:
-            result.edits[block.path] = block.replace.encode()
-        else:
-            _apply_one(result, block, before)
+        before = result.edits[block.path] if block.path in result.edits else files.get(block.path)
+        why = _refused(block, before)
+        mismatch = Mismatch(block, why) if why else _apply_one(result.edits, block, before)
+        if mismatch:
+            result.mismatches.append(mismatch)
+            if len(result.mismatches) == MAX_MISMATCHES:
+                break
     return result
 
 
-def _apply_one(result: Applied, block: Block, before: bytes | None) -> None:
-    if before is None:
-        result.mismatches.append(Mismatch(block, f"there is no file {block.path}"))
-        return
+def _refused(block: Block, before: bytes | None) -> str:
+    """Why a block is not even tried."""
+    if not safe_path(block.path) or (before is None and not re.fullmatch(r"[\w./+@-]+", block.path, re.ASCII)):
+        return f"{one_line(block.path, 100)!r} is no path for a file of the recipe"
+    old = (before or b"").decode("utf-8", "replace")
+    new = block.replace or ""
+    known = {leak.lower() for leak in _LEAK.findall(old)}
+    for match in _LEAK.finditer(new):
+        if match[0].lower() not in known:
+            return (
+                f"the new text for {block.path} holds markup of another format, {one_line(match[0], 80)!r}; "
+                "if it is meant, write it as two strings joined"
+            )
+    if not is_safe(new) and is_safe(old.replace("\r\n", "\n")):
+        return f"the new text for {block.path} holds a character that nobody sees"
+    return ""
+
+
+def _apply_one(edits: dict[str, bytes | None], block: Block, before: bytes | None) -> Mismatch | None:
+    """Put the block's file into the edits, or say why it doesn't fit."""
+    whole = block.search is None or (not block.search.strip() and not before)
+    if before is None and not (whole and block.replace is not None):
+        return Mismatch(block, f"there is no file {block.path}")
+    if whole:
+        edits[block.path] = None if block.replace is None else block.replace.encode()
+        return None
     try:
-        text = before.decode("utf-8")
+        text = (before or b"").decode("utf-8")
     except UnicodeDecodeError:
-        result.mismatches.append(Mismatch(block, f"{block.path} is no text file"))
-        return
-    found = replaced(text, block.search or "", block.replace)
-    if isinstance(found, str):
-        result.edits[block.path] = found.encode()
-    else:
-        why = "stands in several places" if found else "stands nowhere"
-        where = f"the SEARCH text {why} in {block.path}"
-        result.mismatches.append(Mismatch(block, where, nearest(text, block.search or "")))
+        return Mismatch(block, f"{block.path} is no text file")
+    found = replaced(text, block.search or "", block.replace or "")
+    if isinstance(found, Mismatch):
+        return Mismatch(block, f"the SEARCH text {found.why} {block.path}", found.nearest, found.line)
+    edits[block.path] = found.encode()
+    return None
 
 
-def replaced(text: str, search: str, new: str) -> str | int:
-    """The text with the one place of `search` replaced; else how many places there are (0, or 2 for several)."""
-    if not search.strip():
-        return 0
-    count = text.count(search)
-    if count == 1:
-        return text.replace(search, new)
-    if count > 1:
-        return 2
-    lines, wanted = text.splitlines(keepends=True), search.splitlines()
-    for key in (str.rstrip, str.strip):
-        places = _places([key(line) for line in lines], [key(line) for line in wanted])
-        if key is str.strip:
-            places = [at for at in places if _shift(lines[at : at + len(wanted)], wanted) is not None]
-        if len(places) == 1:
-            at = places[0]
-            shift = _shift(lines[at : at + len(wanted)], wanted) if key is str.strip else 0
-            return "".join([*lines[:at], _shifted(new, shift or 0), *lines[at + len(wanted) :]])
-        if places:
-            return 2
-    return 0
+def replaced(text: str, search: str, new: str) -> str | Mismatch:
+    """The text with the one place of `search` replaced, in the line ends of the text; else why that can't be."""
+    crlf = 0 < text.count("\n") == text.count("\r\n") == text.count("\r")
+    body = text.replace("\r\n", "\n") if crlf else text
+    lines, wanted = body.split("\n"), search.split("\n")[:-1]
+    end = [""] if lines[-1] == "" else []
+    lines = lines[: len(lines) - len(end)]
+    found = places(lines, wanted)
+    fitted = found[0].fit(new.split("\n")[:-1]) if len(found) == 1 else None
+    if fitted is None:
+        at = found[0].at if found else nearest(lines, wanted)
+        why = "stands in several places of" if len(found) > 1 else "stands nowhere in"
+        return Mismatch(Block("", search, new), why, compared(lines[at : at + len(wanted)], wanted), at + 1)
+    kept = [*lines[: found[0].at], *fitted, *lines[found[0].at + len(wanted) :]]
+    out = "\n".join([*kept, *end]) if kept else ""
+    return out.replace("\n", "\r\n") if crlf else out
 
 
-def _places(lines: list[str], wanted: list[str]) -> list[int]:
-    """Where `wanted` stands in `lines`; at most two are looked for. Linear but for repeated first lines."""
-    found: list[int] = []
-    for at in range(len(lines) - len(wanted) + 1):
-        if lines[at] == wanted[0] and lines[at : at + len(wanted)] == wanted:
-            found.append(at)
-            if len(found) == 2:
-                break
-    return found
+def _inside(surface: Surface, path: str, data: bytes, line: int) -> bool:
+    try:
+        return any(first <= line <= last for first, last in surface.spans(path, data.decode("utf-8")))
+    except (SyntaxError, ValueError):
+        return surface.touches(path)
 
 
-def _shift(lines: list[str], wanted: list[str]) -> int | None:
-    """The one number of spaces by which `lines` are indented more than `wanted`; None where it differs by line."""
-    shifts = {
-        (len(have) - len(have.lstrip(" "))) - (len(want) - len(want.lstrip(" ")))
-        for have, want in zip(lines, wanted, strict=True)
-        if want.strip()
-    }
-    return shifts.pop() if len(shifts) == 1 else None
-
-
-def _shifted(text: str, shift: int) -> str:
-    if shift == 0:
-        return text
-    out = []
-    for line in text.splitlines(keepends=True):
-        spaces = len(line) - len(line.lstrip(" "))
-        out.append(" " * max(0, spaces + shift) + line.lstrip(" ") if line.strip() else line)
-    return "".join(out)
-
-
-def nearest(text: str, search: str) -> str:
-    """The lines of the text most like the search text, as many as it has; compared on a bounded number of windows."""
-    lines, wanted = text.split("\n")[:5000], search.rstrip("\n").split("\n")[:100]
-    size = len(wanted)
-    words = [set(line.split()) for line in lines]
-    target = [set(line.split()) for line in wanted]
-    best, best_score = 0, -1.0
-    for at in range(max(1, len(lines) - size + 1)):
-        score = sum(len(a & b) for a, b in zip(words[at : at + size], target, strict=False))
-        if score > best_score:
-            best, best_score = at, score
-    window = lines[best : best + size]
-    shown = list(difflib.unified_diff(window, wanted, "the file", "your SEARCH", lineterm="", n=1))[:40]
-    return "\n".join(window[:40]) + ("\n\nthe difference:\n" + "\n".join(shown) if shown else "")
-
-
-def _leaked(new: str, before: bytes | None) -> str:
-    """Leaked tool markup in new text that the file did not hold before."""
-    match = _LEAK.search(new)
-    return match[0] if match and match[0].encode() not in (before or b"") else ""
-
-
-def _unsafe(path: str) -> bool:
-    parts = path.split("/")
-    return path.startswith("/") or any(part in ("", ".", "..") or part.lower() == ".git" for part in parts)
-
-
-def broken(edits: Mapping[str, bytes]) -> list[str]:
+def broken(edits: Edits) -> list[str]:
     """What is wrong with the new files in themselves: too large, or Python that does not parse."""
     found = []
     for path, data in edits.items():
-        if len(data) > MAX_FILE:
+        if data is not None and len(data) > MAX_FILE:
             found.append(f"{path} is larger than {MAX_FILE} bytes")
-        elif path.endswith(".py"):
+        elif data is not None and path.endswith(".py"):
             try:
-                ast.parse(data)
+                python_tree(data)
             except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-                found.append(f"{path} does not parse: {error}")
+                found.append(f"{path} does not parse: {one_line(str(error), 120)}")
     return found

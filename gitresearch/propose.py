@@ -12,6 +12,7 @@ import tomli_w
 
 from gitresearch import brief
 from gitresearch.agents import Agent, Files, Proposal, ProposalFailed, Request, Usage
+from gitresearch.errors import FormatError
 from gitresearch.lineage import Lineage, Node
 from gitresearch.repo import Repo
 from gitresearch.study import Specialist, Study
@@ -87,6 +88,14 @@ class Proposer:
             self._blobs[oid] = self.repo.blob(oid)
         return self._blobs[oid]
 
+    def _evidence(self, oid: str) -> tuple[str, ...]:
+        """The log lines that show why a trial failed."""
+        try:
+            outcome = self.repo.outcome(oid)
+        except FormatError:
+            return ()
+        return outcome.failure.lines if outcome and outcome.failure else ()
+
     def request(self, lineage: Lineage, turn: Turn) -> Request:
         return Request(
             study=self.study,
@@ -94,7 +103,7 @@ class Proposer:
             operator=turn.operator,
             parent=turn.parent,
             files=self.files_of(turn.parent.oid),
-            brief=brief.render(self.study, turn.specialist, lineage, turn.parent.oid),
+            brief=brief.render(self.study, turn.specialist, lineage, turn.parent.oid, evidence=self._evidence),
             lineage=lineage,
             files_of=self.files_of,
             seed=turn.seed,
