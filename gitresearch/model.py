@@ -2,11 +2,13 @@
 
 Chat completions, because every compatible server has them (vLLM, llama.cpp, Ollama, LiteLLM, OpenAI itself), and plain
 `create`: the client's `parse` raises errors of another library and loses the usage. The client retries connection
-errors, 408, 409, 429 and 5xx with backoff and honours Retry-After; one clock over all of it ends the call.
+errors, 408, 409, 429 and 5xx with backoff and honours Retry-After; one clock over all of it ends the call. The body is
+read by us, within a bound, and as plain JSON: what a server sends has many shapes.
 
 A key is read from its variable when it is needed, goes to the client alone, and is in no error, repr or transcript.
 """
 
+import json
 import os
 import re
 import threading
@@ -51,12 +53,16 @@ class Model:
     base_url: str = ""
     key_env: str = "OPENAI_API_KEY"
     timeout_seconds: float = 300.0
+    retries: int = RETRIES
     _limit: str = field(default="", repr=False)  # the name by which the server took the length limit
+
+    def __repr__(self) -> str:
+        return f"Model({self.name!r}, {self.where!r})"
 
     @property
     def where(self) -> str:
         """The server, as an error names it: without a password that its address may hold."""
-        return re.sub(r"//[^/@]*@", "//", self.base_url) or "OpenAI's server"
+        return one_line(re.sub(r"//[^/@]*@", "//", self.base_url), 200) or "OpenAI's server"
 
     def ask(self, messages: Sequence[Mapping[str, str]], max_tokens: int, temperature: float | None = None) -> Reply:
         """One answer. ModelError in a sentence for whatever goes wrong.
@@ -64,164 +70,179 @@ class Model:
         The client's timeout starts anew with every byte and every retry, so the call runs beside a clock of ours; what
         is late is left to end by itself, on a connection of its own.
         """
-        client = self._connect()
-        call = _Call(client, self._request(messages, temperature), max_tokens, self._limit or self._first_limit())
+        request = {"model": self.name, "messages": list(messages)}
+        if temperature is not None:
+            request["temperature"] = temperature
+        call = _Call(self._connect(), request, max_tokens, self._limit or self._first_limit())
         started = time.monotonic()
         thread = threading.Thread(target=call.run, name=f"ask {self.name}", daemon=True)
         thread.start()
         thread.join(self.timeout_seconds)
         if thread.is_alive():
-            client.close()
+            call.client.close()
             raise self._too_slow()
         if call.error is not None:
             raise self._told(call.error)
         self._limit = call.limit
-        return self._reply(call.done, time.monotonic() - started)
+        return self._reply(call.done, time.monotonic() - started, call.request_id)
 
     def _connect(self) -> Any:
-        import openai  # noqa: PLC0415
-
-        # A local server wants no key, but the client insists on one.
-        key = self._key() or ("none" if self.base_url else "")
-        if not key:
+        """A client of its own for each call: one that was given up can then be closed under nobody else's feet."""
+        key = self._key()
+        if not key and not self.base_url:
             raise ModelError(f"the variable {self.key_env} holds no key", f"export {self.key_env}=…")
-        if not re.fullmatch("[!-~]+", key):
-            raise ModelError(
-                f"the variable {self.key_env} holds a character that no key has", f"export {self.key_env}=…"
+        if not re.fullmatch("[!-~]*", key):
+            hint = f"export {self.key_env}=…"
+            raise ModelError(f"the variable {self.key_env} holds a character that no key has", hint)
+        if self.base_url and not re.match(r"https?://[^/\s]", self.base_url):
+            raise ModelError(f"{self.where!r} doesn't begin with http:// or https://", "mend --base-url")
+        import openai  # noqa: PLC0415  (half a second that only this agent pays)
+
+        try:
+            return openai.OpenAI(
+                api_key=key or "none",  # a local server wants no key, but the client insists on one
+                base_url=self.base_url or "https://api.openai.com/v1",
+                timeout=self.timeout_seconds,
+                max_retries=self.retries,
             )
-        return openai.OpenAI(
-            api_key=key, base_url=self.base_url or None, timeout=self.timeout_seconds, max_retries=self.retries
-        )
+        except Exception as error:  # of the libraries below, which take the address apart
+            raise ModelError(f"{self.where!r} is no address: {type(error).__name__}", "mend --base-url") from None
 
     def _key(self) -> str:
         return os.environ.get(self.key_env, "").strip()
 
-    def ask(self, messages: Sequence[Mapping[str, str]], max_tokens: int, temperature: float | None = None) -> Reply:
-        """One answer. ModelError in a sentence for whatever goes wrong."""
-        import openai  # noqa: PLC0415
+    def _first_limit(self) -> str:
+        """The name to try first. OpenAI refuses the old one for newer models; Ollama ignores the new one in silence
+        (ollama/ollama#7125), which would leave the answer without a limit."""
+        return "max_tokens" if self.base_url and "api.openai.com" not in self.base_url else "max_completion_tokens"
 
-        started = time.monotonic()
-        try:
-            if self._client is None:
-                self._client = self._connect()
-            done = self._create(messages, max_tokens, temperature)
-        except openai.OpenAIError as error:
-            raise self._told(error) from None
-        except GitResearchError:
-            raise
-        except Exception as error:  # of the libraries below the client, which change with its version
-            raise self._unread(error) from None
-        return self._reply(done, time.monotonic() - started)
-
-    def _create(self, messages: Sequence[Mapping[str, str]], max_tokens: int, temperature: float | None) -> Any:
-        """Ask; where the server knows the length limit only by its other name, ask again by that, once and for all."""
-        import openai  # noqa: PLC0415
-
-        refused = (openai.BadRequestError, openai.UnprocessableEntityError)
-        options: dict[str, Any] = {} if temperature is None else {"temperature": temperature}
-        fixed = {"model": self.name, "messages": list(messages), **options}
-        try:
-            return self._fetch({**fixed, self._length_name: max_tokens})
-        except refused as error:
-            if self._length_name not in str(error) or self._length_name == "max_tokens":
-                raise
-            try:
-                done = self._fetch({**fixed, "max_tokens": max_tokens})
-            except refused:
-                raise error from None  # it was the number, not the name
-        self._length_name = "max_tokens"
-        return done
-
-    def _fetch(self, options: Mapping[str, Any]) -> Any:
-        """The JSON value of one answer, read within bounds of size and time."""
-        raw = bytearray()
-        with self._client.chat.completions.with_streaming_response.create(**options) as response:
-            deadline = time.monotonic() + self.timeout_seconds
-            for part in response.iter_bytes():
-                raw += part
-                if len(raw) > MAX_BODY:
-                    raise ModelError(f"{self._where} sent an answer of more than {MAX_BODY:,} bytes", "another --model")
-                if time.monotonic() > deadline:
-                    raise TimeoutError
-        return json.loads(raw)
-
-    def _reply(self, done: Any, seconds: float) -> Reply:
+    def _reply(self, done: Any, seconds: float, request_id: str) -> Reply:
         choice = _item(_item(done, "choices"), 0)
         message, usage = _item(choice, "message"), _item(done, "usage")
         if not isinstance(message, dict):
-            said = _item(_item(done, "error"), "message")  # some gateways send an error with status 200
-            why = f": {self._quoted(said)}" if isinstance(said, str) else ""
-            raise ModelError(f"{self.name} answered without a choice{why}", "gitresearch run again, or another --model")
-        if message.get("refusal"):
-            raise ModelError(f"{self.name} refused: {self._quoted(str(message['refusal']))}", "another --model")
+            said = _words(done)
+            what = f": {self._without_key(said)}" if said else ""
+            raise ModelError(f"{self.where} answered without a choice{what}", "check --base-url and --model")
+        finish, refusal = _item(choice, "finish_reason"), message.get("refusal")
+        if finish == "content_filter" and not refusal:
+            refusal = "a content filter stopped the answer"
+        text = message.get("content")
         return Reply(
-            text=_text(message.get("content")),
-            finish_reason=_text(_item(choice, "finish_reason")),
+            text=text.encode("utf-8", "replace").decode() if isinstance(text, str) else "",
+            finish_reason=one_line(finish, 40) if isinstance(finish, str) else "",
             tokens_in=_count(usage, "prompt_tokens"),
             tokens_cached=_count(_item(usage, "prompt_tokens_details"), "cached_tokens"),
             tokens_out=_count(usage, "completion_tokens"),
             tokens_reasoning=_count(_item(usage, "completion_tokens_details"), "reasoning_tokens"),
             seconds=seconds,
+            request_id=one_line(request_id, 100),
+            refusal=one_line(refusal, 200) if isinstance(refusal, str) else "",
         )
 
-    @property
-    def _where(self) -> str:
-        return re.sub("//[^/@]*@", "//", self.base_url) or "the default server"
+    def _too_slow(self) -> ModelError:
+        hint = "raise agent.timeout_seconds in study.toml, or choose another --model"
+        return ModelError(f"{self.where} gave no answer in {self.timeout_seconds:g} s", hint)
 
-    def _quoted(self, said: str) -> str:
-        """What the server said, on one line; it may repeat the key."""
+    def _told(self, error: Exception) -> ModelError:
+        """One sentence and what to do for each way the client fails. The key is never in it."""
+        import openai  # noqa: PLC0415
+
+        if isinstance(error, openai.APITimeoutError):
+            return self._too_slow()
+        if isinstance(error, openai.APIConnectionError):
+            return ModelError(f"{self.where} can't be reached", "check that it runs, the network, and --base-url")
+        if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
+            return ModelError(f"{self.where} refused the key in {self.key_env}", f"export {self.key_env}=…")
+        if isinstance(error, openai.APIStatusError):
+            return self._refused(error.status_code, error.code, self._without_key(_words(error.body) or error.message))
+        if isinstance(error, _TooLarge):
+            return ModelError(f"{self.where} sent more than {MAX_BODY:,} bytes", "choose another --model")
+        return ModelError(f"{self.where} sent what can't be read: {type(error).__name__}", "check --base-url")
+
+    def _refused(self, status: int, code: str | None, said: str) -> ModelError:
+        """What an HTTP error means."""
+        if status == 404:
+            return ModelError(f"{self.where} knows no model {self.name}: {said}", "--model NAME, or --base-url URL/v1")
+        if code == "insufficient_quota":
+            return ModelError(f"{self.where} says the account has no credit left: {said}", "add credit")
+        if status == 429:
+            return ModelError(f"{self.where} asks to slow down: {said}", "wait, or lower --jobs")
+        if code == "context_length_exceeded" or _TOO_LONG.search(said):
+            return ModelError(f"the prompt is too long for {self.name}: {said}", "--model NAME with a longer context")
+        what = "failed" if status >= 500 else "refused the request"
+        return ModelError(f"{self.where} {what} ({status}): {said}", "try again, or see [agent] in study.toml")
+
+    def _without_key(self, said: str) -> str:
         key = self._key()
         return one_line(said.replace(key, "…") if key else said, 200)
 
-    def _told(self, error: Exception) -> ModelError:
-        """One sentence and the command to type for each way the client fails. The key is never in it."""
+
+class _TooLarge(Exception):
+    """The body is beyond the bound."""
+
+
+@dataclass
+class _Call:
+    """One call in a thread of its own: the JSON value that came back, or the error."""
+
+    client: Any
+    request: dict[str, Any]
+    max_tokens: int
+    limit: str
+    done: Any = None
+    request_id: str = ""
+    error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            self.done = self._create()
+        except Exception as error:  # of whatever library: it is told in the caller's thread
+            self.error = error
+        finally:
+            self.client.close()
+
+    def _create(self) -> Any:
+        """Ask; where the server refuses the length limit by its name, ask once more by the other."""
         import openai  # noqa: PLC0415
 
-        where = self._where
-        said = self._quoted(str(getattr(error, "message", error)))
-        if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-            return ModelError(f"{where} refused the key in {self.key_env}", f"export {self.key_env}=…")
-        if isinstance(error, openai.NotFoundError):
-            return ModelError(
-                f"{where} knows no model {self.name}: {said}", "gitresearch run --agent openai --model NAME"
-            )
-        if isinstance(error, openai.APITimeoutError):
-            return self._late(self.retries + 1)
-        if isinstance(error, openai.APIConnectionError):
-            return ModelError(f"{where} can't be reached", "check the network, or --base-url")
-        if isinstance(error, openai.RateLimitError):
-            return ModelError(f"{where} asks to slow down: {said}", "wait, or lower --jobs")
-        return ModelError(f"{where} failed: {said}", "gitresearch run again")
+        refused = (openai.BadRequestError, openai.UnprocessableEntityError)
+        try:
+            return self._fetch(self.limit)
+        except refused as error:
+            if not re.search(rf"\b{self.limit}\b", str(error)):
+                raise
+            other = next(name for name in _LIMITS if name != self.limit)
+            try:
+                done = self._fetch(other)
+            except refused:
+                raise error from None  # it was the number, not the name
+            self.limit = other
+            return done
 
-    def _late(self, times: int) -> ModelError:
-        often = f", {times} times" if times > 1 else ""
-        return ModelError(
-            f"{self._where} gave no whole answer in {self.timeout_seconds:g} s{often}",
-            "raise agent.timeout_seconds, or choose another --model",
-        )
-
-    def _unread(self, error: Exception) -> ModelError:
-        """What went wrong below the client: a broken connection, a body that is no JSON, a URL that is none."""
-        kind = type(error).__name__
-        if "Timeout" in kind:
-            return self._late(1)
-        if "URL" in kind:
-            return ModelError(f"{self._where} is no address of a server", "check --base-url")
-        return ModelError(
-            f"{self._where} sent no readable answer ({kind})", "gitresearch run again, or check --base-url"
-        )
+    def _fetch(self, limit: str) -> Any:
+        body = bytearray()
+        create = self.client.chat.completions.with_streaming_response.create
+        with create(**self.request, **{limit: self.max_tokens}) as response:
+            self.request_id = response.headers.get("x-request-id", "")
+            for part in response.iter_bytes():
+                body += part
+                if len(body) > MAX_BODY:
+                    raise _TooLarge
+        return json.loads(body)
 
 
 def _item(value: Any, key: str | int) -> Any:
-    """A part of a JSON value; None where the value isn't of that kind or has no such part."""
+    """An item of a table or list, None where there is none."""
     if isinstance(key, str):
         return value.get(key) if isinstance(value, dict) else None
-    return value[key] if isinstance(value, list) and key < len(value) else None
+    return value[key] if isinstance(value, list) and len(value) > key else None
 
 
-def _text(value: Any) -> str:
-    """Text that can be encoded: JSON may hold half a surrogate pair."""
-    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else ""
+def _words(body: Any) -> str:
+    """What an error's body says: its message, wherever servers put it."""
+    body = _item(body, "error") or body
+    words = _item(body, "message") or _item(body, "detail") or body
+    return words if isinstance(words, str) else ""
 
 
 def _count(usage: Any, name: str) -> int:
