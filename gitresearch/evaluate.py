@@ -279,6 +279,8 @@ class Evaluator:
             raise _Stopped(overrun, Failure(phase, f"{ended.stopped_by}_budget", (f"stopped after {used}",)))
         if ended.stopped_by:
             facts = f"peak memory {ended.peak_memory_bytes >> 20} MiB, log {ended.log_bytes} bytes"
+            if ended.stopped_by == "disk":
+                facts = f"over {self.study.budget.disk_mb} MiB of files, or folders nested too deep or closed to us"
             raise _Stopped("resource_limit", Failure(phase, ended.stopped_by, (facts,)))
         if ended.exit_code and shutil.disk_usage(self.cache).free < NO_SPACE:
             raise _Stopped("harness_abort", Failure("harness", "NoSpace", (f"no space left in {self.cache}",)))

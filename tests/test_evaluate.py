@@ -325,6 +325,15 @@ def test_resource_limit(bench: Make, budget: str, code: str, label: str) -> None
     assert "MiB" in failed(bench(budget=budget).run(code), "resource_limit", "train", label)
 
 
+def test_a_nested_artefact(bench: Make) -> None:
+    """An artefact nested deeper than a walk can go ends the run, not the evaluator, and is removed."""
+    made = bench()
+    code = "import os\nos.chdir(os.environ['GITRESEARCH_ARTEFACT'])\nfor i in range(2500): os.mkdir('d'); os.chdir('d')"
+
+    failed(made.run(code), "resource_limit", "train", "disk")
+    assert made.leftovers() == []
+
+
 def test_invalid_artefact(bench: Make) -> None:
     """What the hook refuses while it measures is invalid, not a crash."""
     code = "import os; os.symlink('/etc/passwd', os.environ['GITRESEARCH_ARTEFACT'] + '/model')"

@@ -18,6 +18,7 @@ import pytest
 from gitresearch import sandbox
 from gitresearch.errors import GitResearchError
 from gitresearch.sandbox import Ended, Limits, Process, Sandbox, World, ladder, world
+from gitresearch.workdir import remove
 
 BWRAP = shutil.which("bwrap")
 LEVELS = ["bubblewrap", "none"]
@@ -465,6 +466,25 @@ def test_many_small_files_are_stopped(each_box: Sandbox, root: Path) -> None:
     ended = run(each_box, root, code, disk_bytes=20 << 20)
 
     assert ended.stopped_by == "disk"
+
+
+@pytest.mark.parametrize(
+    ("code", "closed"),
+    [
+        ("import os\nfor i in range(2500): os.mkdir('d'); os.chdir('d')", False),
+        ("for i in range(3000): open(f'f{i}', 'w').close()", False),
+        ("import os\nos.mkdir('d'); os.chdir('d'); open('f', 'wb').write(bytes(9000)); os.chmod('.', 0)", True),
+    ],
+    ids=["nested", "empty-files", "closed"],
+)
+def test_what_cannot_be_walked_is_too_much(any_box: Sandbox, root: Path, code: str, closed: bool) -> None:
+    """Folders nested thousands deep, names without content and folders closed to us neither hide files nor break us."""
+    if closed and os.getuid() == 0:
+        pytest.skip("nothing is closed to root")
+
+    assert run(any_box, root, code, disk_bytes=10_000_000).stopped_by == "disk"
+    remove(root)
+    assert not root.exists()
 
 
 def test_a_quick_writer_is_found_at_its_end(each_box: Sandbox, root: Path) -> None:

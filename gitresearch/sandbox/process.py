@@ -20,6 +20,7 @@ from gitresearch.sandbox.world import Ended, Limits, Sandbox, World, environment
 
 POLL_SECONDS = 0.05
 LOG_HEAD, LOG_TAIL = 64 * 1024, 256 * 1024
+BLOCK, DEEPEST = 4096, 200
 
 
 class CannotStart(GitResearchError):
@@ -132,9 +133,12 @@ class Process:
         that ignores SIGCHLD has no such account.
         """
         try:
-            tree = _tree(psutil.Process(self._popen.pid))
+            tree = _tree(psutil.Process(self._popen.pid), self.limits.processes)
         except psutil.Error:
             return 0
+        if len(tree) > self.limits.processes:  # they grow faster than they can be measured
+            self._seen |= dict.fromkeys(tree - self._seen.keys(), 0.0)
+            return len(tree)
         tree |= {process for process in self._seen.keys() - tree if _alive(process)}
         self._past += sum(self._seen.pop(process) for process in self._seen.keys() - tree)
         waited, private, shared = 0.0, 0, 0
@@ -185,13 +189,16 @@ class Process:
             time.sleep(0.01)
 
 
-def _tree(top: psutil.Process) -> set[psutil.Process]:
-    """A process and all below it. Asked of the kernel process by process where it can tell: psutil reads every process
-    of the machine for this, 4 ms of them where there are a hundred and 40 where there are a thousand."""
+def _tree(top: psutil.Process, most: int) -> set[psutil.Process]:
+    """A process and all below it, or the first of them where they are more than `most`.
+
+    Asked of the kernel process by process where it can tell: psutil reads every process of the machine for this, 4 ms
+    of them where there are a hundred and 40 where there are a thousand.
+    """
     if not os.path.exists(f"/proc/{top.pid}/task/{top.pid}/children"):
         return {top, *top.children(recursive=True)}
     found, waiting = {top}, [top.pid]
-    while waiting:
+    while waiting and len(found) <= most:
         for child in _children(waiting.pop()):
             with suppress(psutil.Error):
                 process = psutil.Process(child)
@@ -232,12 +239,24 @@ def _proportional(processes: Iterable[psutil.Process]) -> int:
 
 
 def _size(folder: Path) -> int:
-    """Bytes under a folder, links not followed."""
-    total = 0
-    for path, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):
-                total += os.lstat(os.path.join(path, name)).st_blocks * 512
+    """Bytes under a folder, links not followed. A name alone counts for a block: those run out too. Folders nested so
+    deep that programs end when they walk them, or closed so that nobody can look, are more than any limit."""
+    total, waiting = 0, [(str(folder), 0)]
+    while waiting:
+        path, depth = waiting.pop()
+        if depth > DEEPEST:
+            return sys.maxsize
+        try:
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    with suppress(FileNotFoundError):
+                        total += max(BLOCK, entry.stat(follow_symlinks=False).st_blocks * 512)
+                        if entry.is_dir(follow_symlinks=False):
+                            waiting.append((entry.path, depth + 1))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            return sys.maxsize
     return total
 
 
