@@ -70,7 +70,7 @@ class Model:
         The client's timeout starts anew with every byte and every retry, so the call runs beside a clock of ours; what
         is late is left to end by itself, on a connection of its own.
         """
-        request = {"model": self.name, "messages": list(messages)}
+        request: dict[str, Any] = {"model": self.name, "messages": list(messages)}
         if temperature is not None:
             request["temperature"] = temperature
         call = _Call(self._connect(), request, max_tokens, self._limit or self._first_limit())
