@@ -373,3 +373,14 @@ def test_a_key_of_another_name(server: FakeServer, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("MY_KEY", "abc")
     asking(server, says("hi"), key_env="MY_KEY").ask(ASK, 10)
     assert server.asked[0].headers["authorization"] == "Bearer abc"
+
+
+def test_openai_is_asked_by_the_newer_name_first(server: FakeServer) -> None:
+    """OpenAI itself knows max_completion_tokens for every model; a proxy of it that doesn't gets max_tokens."""
+    model = asking(server, fails(422, "Unrecognized argument: max_completion_tokens"), says("a"))
+    model.base_url += "/api.openai.com"
+    assert model.ask(ASK, 9).text == "a"
+    assert [[name for name in asked.body if "tokens" in name] for asked in server.asked] == [
+        ["max_completion_tokens"],
+        ["max_tokens"],
+    ]
