@@ -228,6 +228,9 @@ class Study:
         _require("specialists", len(set(names)) == len(names), "must have different names")
         for name in names:
             _require("specialists", name not in ("baseline", "operator"), f"can't be named {name!r}")
+        for gate in self.gates if self.evaluator.pattern else ():
+            measured = gate.metric == self.objective.metric
+            _require("gates", measured, f"asks for {gate.metric!r}, and a pattern measures one metric: use a hook")
 
     def specialist(self, name: str) -> Specialist:
         """The specialist of that name; the error names the nearest."""

@@ -642,6 +642,14 @@ def test_self_reported_without_a_number(bench: Make, code: str, status: str, lab
     failed(bench(pattern=r"loss: (\S+)").run(code), status, "score", label)
 
 
+def test_a_pattern_measures_one_metric() -> None:
+    """A gate on a metric that nothing measures is found when the study is read, not when every trial misses it."""
+    base = STUDY_TOML.format(recipe="", budget="", evaluator="pattern = 'loss: (.*)'")
+
+    with pytest.raises(GitResearchError, match="gates asks for 'speed', and a pattern"):
+        load(base + "[[gates]]\nmetric = 'speed'\nat_least = 2\n")
+
+
 def test_a_hostile_log_is_cleaned(bench: Make) -> None:
     """Escape sequences, controls and overrides that a program prints don't reach the outcome."""
     code = "print('\\x1b]0;owned\\x07\\x1b[2J\\u202ereversed\\x00\\x9b'); raise ValueError('\\x1b[31mred')"
