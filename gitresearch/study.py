@@ -15,11 +15,13 @@ from typing import Any, get_args, get_origin, get_type_hints
 import tomli
 
 from gitresearch.errors import GitResearchError
+from gitresearch.text import printable
 from gitresearch.trial import NAME
 
 STUDY_FILE = "study.toml"
 AGENTS = ("offline", "openai")
 _DIRECTIONS = ("min", "max")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _CLOCKS = ("cpu", "wall")
 
 
@@ -183,6 +185,12 @@ class Agent:
         _choice("kind", self.kind, AGENTS)
         _require("model", self.kind != "openai" or bool(self.model), "names the model the openai agent asks")
         _require("max_tokens", self.max_tokens > 0, "must be more than 0")
+        _require("timeout_seconds", self.timeout_seconds > 0, "must be more than 0")
+        _require("key_env", bool(_VARIABLE.fullmatch(self.key_env)), "is the name of a variable, not the key itself")
+        address = not self.base_url or re.fullmatch(r"https?://[^/\s@]+(?:/\S*)?", self.base_url)
+        _require("base_url", bool(address), "begins with http:// or https:// and holds no password")
+        for name in ("dollars_per_million_in", "dollars_per_million_out"):
+            _require(name, getattr(self, name) >= 0, "must not be negative")
 
 
 @dataclass(frozen=True)
@@ -198,9 +206,12 @@ class Specialist:
         _require("name", bool(NAME.fullmatch(self.name)), "must be lower-case letters, digits, '-' and '_'")
         _require("surface", bool(self.surface), "lists at least one path or path::symbol")
         for pattern in self.surface:
-            _require(
-                "surface", _is_relative(pattern.partition("::")[0]), f"holds {pattern!r}, which leaves the repository"
-            )
+            path, colons, symbol = pattern.partition("::")
+            _require("surface", _is_relative(path), f"holds {pattern!r}, which leaves the repository")
+            plain = not path.startswith("./") and "//" not in path
+            _require("surface", plain, f"holds {pattern!r}, which no path matches: leave out './' and '//'")
+            named = not colons or re.fullmatch(r"[^\W\d]\w*(?:\.[^\W\d]\w*)?", symbol)
+            _require("surface", bool(named), f"holds {pattern!r}, which names no function, class, method or assignment")
 
 
 @dataclass(frozen=True)
@@ -231,6 +242,8 @@ class Study:
         for gate in self.gates if self.evaluator.pattern else ():
             measured = gate.metric == self.objective.metric
             _require("gates", measured, f"asks for {gate.metric!r}, and a pattern measures one metric: use a hook")
+        for path in self.knowledge:
+            _require("knowledge", _is_relative(path), f"holds {path!r}, which leaves the repository")
 
     def specialist(self, name: str) -> Specialist:
         """The specialist of that name; the error names the nearest."""
@@ -261,7 +274,7 @@ def load(text: str, where: str = STUDY_FILE) -> Study:
     hint = f"edit {where}"
     try:
         doc = tomli.loads(text)
-    except tomli.TOMLDecodeError as error:
+    except (tomli.TOMLDecodeError, RecursionError) as error:
         raise StudyError(f"{where} is no TOML: {error}", hint) from None
     try:
         study: Study = _build(Study, doc, ())
@@ -274,7 +287,7 @@ def load(text: str, where: str = STUDY_FILE) -> Study:
 
 class _Located(Exception):
     def __init__(self, path: tuple[str, ...], what: str) -> None:
-        super().__init__(f"{'.'.join(p for p in path if not p.isdigit())} {what}")
+        super().__init__(printable(f"{'.'.join(p for p in path if not p.isdigit())[:200]} {what}"))
         self.path = path
 
 
@@ -341,10 +354,10 @@ def _line(text: str, path: tuple[str, ...]) -> int:
             if match[1] == "[[":
                 counts[match[2]] = counts.get(match[2], -1) + 1
                 header = (*header, str(counts[match[2]]))
-            if header == path[: len(header)] and len(header) > 0:
+            if header == path[: len(header)]:
                 best = number
-                if header == path:
-                    return number
+            if header[: len(path)] == path:
+                return number
         elif match := re.match(r"([\w\"-]+(?:\.[\w\"-]+)*)\s*=", line):
             key = (*header, *(part.strip('"') for part in match[1].split(".")))
             if key == path[: len(key)]:

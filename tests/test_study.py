@@ -1,0 +1,170 @@
+"""study.toml: every mistake is told with its line and key, and a good file becomes one frozen value."""
+
+from contextlib import suppress
+from dataclasses import FrozenInstanceError, fields
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gitresearch.study import Gate, Objective, Study, StudyError, load
+
+GOOD = """\
+name = "demo"
+[recipe]
+train = "python train.py"
+[objective]
+metric = "loss"
+[evaluator]
+pattern = "loss=(.*)"
+[[specialists]]
+name = "opt"
+surface = ["train.py"]
+"""
+
+
+def told(text: str) -> str:
+    """What is said about a file with a mistake."""
+    with pytest.raises(StudyError) as caught:
+        load(text)
+    assert caught.value.hint == "edit study.toml"
+    return caught.value.message
+
+
+def with_line(line: str, after: str = 'name = "demo"') -> str:
+    """The good file with one more line behind the first that is `after`."""
+    assert f"{after}\n" in GOOD
+    return GOOD.replace(f"{after}\n", f"{after}\n{line}\n", 1)
+
+
+def test_a_small_file_is_enough() -> None:
+    """What is left out has the documented default."""
+    study = load(GOOD)
+    assert (study.name, study.recipe.root, study.objective.direction) == ("demo", ".", "min")
+    assert study.specialists[0].surface == ("train.py",)
+    assert (study.agent.kind, study.trust, study.gates) == ("offline", "self-reported", ())
+    assert load(GOOD.replace('pattern = "loss=(.*)"', 'hook = "hook.py"')).trust == "scored"
+
+
+def test_a_study_is_frozen() -> None:
+    """What a study is doesn't change while it runs."""
+    with pytest.raises(FrozenInstanceError):
+        load(GOOD).name = "other"  # type: ignore[misc]
+
+
+def test_every_part_can_be_given() -> None:
+    """Whole numbers stand for numbers, tables for parts, and lists become tuples."""
+    study = load(
+        'question = "why?"\nknowledge = ["notes.md"]\n'
+        + GOOD.replace('pattern = "loss=(.*)"', 'hook = "hook.py"')
+        + 'model = "big"\n[[gates]]\nmetric = "acc"\nat_least = 1\n[budget]\ntrain_seconds = 3\nclock = "wall"\n'
+        + '[agent]\nkind = "openai"\nmodel = "m"\nbase_url = "http://127.0.0.1:8000/v1"\ntemperature = 0\n'
+        + "[seeds]\nbaseline = 2\n[decision]\nalpha = 0.1\n[study_budget]\nhours = 2\n[evaluator.settings]\nshots = 3\n"
+    )
+    assert study.budget.train_seconds == 3.0
+    assert study.gates == (Gate("acc", at_least=1.0),)
+    assert study.specialists[0].model == "big"
+    assert study.agent.temperature == 0.0
+    assert study.evaluator.settings == {"shots": 3}
+    assert study.knowledge == ("notes.md",)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "study.toml: name is missing"),
+        ("a = [[[", "study.toml is no TOML"),
+        ("a = " + "[" * 5000, "study.toml is no TOML"),
+        (GOOD + "name = 3\n", "study.toml is no TOML"),
+        (with_line("nme = 3"), "study.toml:2: nme is an unknown key; did you mean 'name'?"),
+        (with_line("zzzzzz = 3"), "study.toml:2: zzzzzz is an unknown key; known keys: name, recipe"),
+        (with_line("root = '../x'", "[recipe]"), "study.toml:3: recipe.root is a folder inside the repository"),
+        (with_line("root = '/x'", "[recipe]"), "study.toml:3: recipe.root"),
+        (with_line("directon = 'min'", "[objective]"), "did you mean 'direction'?"),
+        (with_line("direction = 'mni'", "[objective]"), "study.toml:5: objective.direction must be one of min, max"),
+        (GOOD.replace('"loss"', "3"), "study.toml:5: objective.metric must be a string, not 3"),
+        (GOOD.replace('"loss"', "2026-01-01"), "objective.metric must be a string"),
+        (GOOD.replace('"loss"', '"two words"'), "objective.metric is a plain name"),
+        (GOOD.replace("python train.py", "python 'x"), "recipe.train can't be split into words"),
+        (GOOD.replace("python train.py", " "), "recipe.train names the command"),
+        (GOOD.replace("loss=(.*)", "loss"), "evaluator.pattern must have exactly one group"),
+        (GOOD.replace("loss=(.*)", "("), "evaluator.pattern is no regular expression"),
+        (with_line('hook = "h.py"', "[evaluator]"), "evaluator.hook or pattern: give exactly one"),
+        (GOOD.replace('pattern = "loss=(.*)"', 'hook = "../h.py"'), "evaluator.hook is a file inside"),
+        (GOOD.replace('["train.py"]', '"train.py"'), "study.toml:10: specialists.surface must be a list"),
+        (GOOD.replace('["train.py"]', "[3]"), "specialists.surface must be a string, not 3"),
+        (GOOD.replace('["train.py"]', "[]"), "specialists.surface lists at least one path"),
+        (GOOD.replace('"train.py"]', '"../train.py"]'), "leaves the repository"),
+        (GOOD.replace('"train.py"]', '"::LR"]'), "leaves the repository"),
+        (GOOD.replace('"train.py"]', '"./train.py"]'), "which no path matches"),
+        (GOOD.replace('"train.py"]', '"train.py::"]'), "names no function"),
+        (GOOD.replace('"train.py"]', '"train.py::a b"]'), "names no function"),
+        (GOOD.replace('"opt"', '"Opt"'), "study.toml:9: specialists.name must be lower-case"),
+        (GOOD.replace('"opt"', '"baseline"'), "study.toml:8: specialists can't be named 'baseline'"),
+        (GOOD + GOOD[GOOD.index("[[") :], "study.toml:8: specialists must have different names"),
+        (GOOD.partition("[[")[0], "study.toml: specialists is missing"),
+        (with_line("specialists = []").partition("[[")[0], "specialists needs at least one"),
+        (with_line("budget = 3"), "study.toml:2: budget must be a table"),
+        (with_line("gates = [3]"), "gates must be a table"),
+        (with_line('gates = [{metric = "acc", at_least = 1}]'), "a pattern measures one metric"),
+        (with_line('gates = [{metric = "x"}]'), "give exactly one of them"),
+        (with_line('gates = [{metric = "x", at_least = 1, at_most = 2}]'), "give exactly one of them"),
+        (with_line('knowledge = ["../../secret"]'), "study.toml:2: knowledge holds '../../secret'"),
+        (GOOD + "[budget]\ntrain_seconds = nan\n", "study.toml:12: budget.train_seconds must be finite"),
+        (GOOD + "[budget]\ntrain_seconds = 0\n", "budget.train_seconds must be more than 0"),
+        (GOOD + "[budget]\nprocesses = true\n", "budget.processes must be a whole number, not True"),
+        (GOOD + "[budget]\nclock = 'sun'\n", "budget.clock must be one of cpu, wall"),
+        (GOOD + "[budget]\nartefact_bytes = -1\n", "budget.artefact_bytes must not be negative"),
+        (GOOD + "[seeds]\nconfirm = 1\n", "seeds.confirm must be 2 to 1000"),
+        (GOOD + "[study_budget]\nhours = -1\n", "study_budget.hours must not be negative"),
+        (GOOD + "[decision]\nalpha = 1\n", "decision.alpha must lie between 0 and 1"),
+        (GOOD + "[decision]\nrule = 'luck'\n", "decision.rule must be one of"),
+        (GOOD + "[agent]\nkind = 'openai'\n", "agent.model names the model"),
+        (GOOD + "[agent]\nkind = 'opneai'\n", "did you mean 'openai'?"),
+        (GOOD + "[agent]\nkey_env = 'sk-abc def'\n", "agent.key_env is the name of a variable"),
+        (GOOD + "[agent]\nbase_url = 'localhost:8000'\n", "agent.base_url begins with http"),
+        (GOOD + "[agent]\nbase_url = 'http://me:secret@host/v1'\n", "holds no password"),
+        (GOOD + "[agent]\ntimeout_seconds = 0\n", "agent.timeout_seconds must be more than 0"),
+        (GOOD + "[agent]\ndollars_per_million_in = -1\n", "must not be negative"),
+        (with_line('"a\\u001bb" = 3'), "a\\x1bb is an unknown key"),
+    ],
+)
+def test_a_mistake_is_told_with_its_place(text: str, words: str) -> None:
+    """One sentence names the line, the key and what it should be, and holds no control character."""
+    message = told(text)
+    assert words in message
+    assert message.isprintable()
+
+
+def test_an_unknown_specialist_names_the_nearest() -> None:
+    """A mistyped name is met with the one that was meant."""
+    study = load(GOOD)
+    assert study.specialist("opt").name == "opt"
+    with pytest.raises(StudyError, match=r"did you mean opt\?; choose one of: opt"):
+        study.specialist("otp")
+
+
+def test_gates_and_objectives_count_in_their_direction() -> None:
+    """Better is lower or higher as the study says, and a gain is positive where it is better."""
+    low, high = Objective("loss"), Objective("acc", "max")
+    assert low.better(1, 2)
+    assert not low.better(1, 1)
+    assert high.better(2, 1)
+    assert (low.gain(1.0, 3.0), high.gain(1.0, 3.0)) == (2.0, -2.0)
+    assert Gate("a", at_least=1.0).passes(1.0)
+    assert not Gate("a", at_most=0.0).passes(0.1)
+    assert (str(Gate("a", at_least=0.94)), str(Gate("a", at_most=0.0))) == ("a ≥ 0.94", "a ≤ 0")
+
+
+SCALARS = st.one_of(st.integers(), st.floats(), st.text(max_size=5), st.booleans(), st.just([]), st.just([[]]))
+
+
+@given(st.sampled_from([item.name for item in fields(Study)]), SCALARS)
+def test_any_value_anywhere_is_read_or_refused(key: str, value: object) -> None:
+    """No value at the top of the file gets past the reader as another kind of error."""
+    written = str(value).lower() if isinstance(value, (bool, float)) else str(value)
+    if isinstance(value, str):
+        written = '"' + "".join(f"\\u{ord(char):04x}" for char in value if ord(char) < 0xD800) + '"'
+    rest = "".join(line for line in GOOD.splitlines(True) if not line.startswith(f"{key} ="))
+    with suppress(StudyError):
+        assert isinstance(load(f"{key} = {written}\n{rest}"), Study)
