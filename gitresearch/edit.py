@@ -44,7 +44,8 @@ _MARK = re.compile(r"(<{5,9}) ?(SEARCH|FILE|DELETE)|(={5,9})|(>{5,9})(?: ?(?:SEA
 _FENCE = re.compile(r"(?:`{3,}|~{3,})[\w+.-]*")
 _HEADER = re.compile(r"\s*[*_#`]*(title|why|expect)[*_`]*\s*:[*_]*\s*(.*)", re.IGNORECASE)
 _PATH = re.compile(r"(?:(?:file(?:name)?|path)\W{0,4}:)?[\s`*'\"]*([\w.][\w./+@ -]{0,198}?)[`*'\":\s]*", re.IGNORECASE)
-_NUMBER = r"(?<![\w.])[-+−]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d{1,3})?(?![\w%])(?!\s*(?:%|to\b|->|→|\.\.|–))"
+_NUMBER = re.compile(r"(?<![\w.])[-+−]?(?:\d++(?:\.\d*+)?+|\.\d++)(?:[eE][-+]?\d{1,3})?+(?!\w|\.\d)")
+_NOT_ALONE = re.compile(r"\s*(?:%|percent|to\b|->|→|\.\.|–)")
 _LEAK = re.compile(
     r"</?(?:[a-z]{1,20}:)?(?:hypothesis|parameters?|invoke|function_(?:calls?|results?)|tool_?(?:calls?|uses?|results?)"
     r"|think(?:ing)?|scratchpad|answer|notes)\b[^<>\n]{0,200}>"
@@ -263,10 +264,10 @@ def _prose(text: str) -> str:
 def _expected(text: str) -> float | None:
     """The number the line begins with, or its only one; None for a percentage or a range: no change of the metric."""
     line = text.partition("\n")[0][:200].strip(" ~≈<>=*_`")
-    numbers = re.findall(_NUMBER, line)
-    first = re.match(_NUMBER, line)
-    found = first[0] if first else numbers[0] if len(numbers) == 1 else ""
-    value = float(found.replace("−", "-")) if found else math.nan
+    numbers = list(_NUMBER.finditer(line))
+    if not numbers or (numbers[0].start() and len(numbers) > 1) or _NOT_ALONE.match(line, numbers[0].end()):
+        return None
+    value = float(numbers[0][0].replace("−", "-"))
     return value if math.isfinite(value) else None
 
 
