@@ -328,7 +328,7 @@ def test_resource_limit(bench: Make, budget: str, code: str, label: str) -> None
 def test_a_nested_artefact(bench: Make) -> None:
     """An artefact nested deeper than a walk can go ends the run, not the evaluator, and is removed."""
     made = bench()
-    code = "import os\nos.chdir(os.environ['GITRESEARCH_ARTEFACT'])\nfor i in range(2500): os.mkdir('d'); os.chdir('d')"
+    code = "import os\nos.chdir(os.environ['GITRESEARCH_ARTEFACT'])\nfor i in range(1200): os.mkdir('d'); os.chdir('d')"
 
     failed(made.run(code), "resource_limit", "train", "disk")
     assert made.leftovers() == []

@@ -471,8 +471,8 @@ def test_many_small_files_are_stopped(each_box: Sandbox, root: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "closed"),
     [
-        ("import os\nfor i in range(2500): os.mkdir('d'); os.chdir('d')", False),
-        ("for i in range(3000): open(f'f{i}', 'w').close()", False),
+        ("import os\nfor i in range(1200): os.mkdir('d'); os.chdir('d')", False),
+        ("for i in range(300): open(f'f{i}', 'w').close()", False),
         ("import os\nos.mkdir('d'); os.chdir('d'); open('f', 'wb').write(bytes(9000)); os.chmod('.', 0)", True),
     ],
     ids=["nested", "empty-files", "closed"],
@@ -482,7 +482,7 @@ def test_what_cannot_be_walked_is_too_much(any_box: Sandbox, root: Path, code: s
     if closed and os.getuid() == 0:
         pytest.skip("nothing is closed to root")
 
-    assert run(any_box, root, code, disk_bytes=10_000_000).stopped_by == "disk"
+    assert run(any_box, root, code, disk_bytes=1_000_000).stopped_by == "disk"
     remove(root)
     assert not root.exists()
 
@@ -624,7 +624,7 @@ def test_a_world_that_cannot_be_made(box: Sandbox, root: Path, tmp_path: Path) -
 
 def test_our_own_memory_is_not_counted(any_box: Sandbox, root: Path) -> None:
     """A process begins with the peak of the one that started it; what we use is not told as the program's."""
-    ours = bytearray(b"x" * (300 << 20))
+    ours = bytearray(b"x" * (100 << 20))
 
     ended = sandbox.run(any_box, ["true"], World(root), Limits(20))
 
