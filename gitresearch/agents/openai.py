@@ -125,14 +125,19 @@ def cost(reply: Reply, settings: AgentSettings) -> Usage:
 
 
 def prompt(request: Request) -> str:
-    """The files (those of the surface first), then the brief, then the turn: what changes least comes first."""
-    parts, room = ["# The recipe's files"], FILES_LIMIT
-    for path in sorted(request.files, key=lambda path: (not request.surface.touches(path), path)):
-        part = shown(path, request.files[path], request.surface, room)
-        room -= len(part)
-        parts.append(part)
+    """The files (those of the surface first), then the brief, then the turn: what changes least comes first.
+
+    Small files take their room first, so that a large one hides none of them.
+    """
+    surface, files = request.surface, request.files
+    parts, room = {}, FILES_LIMIT
+    for path in sorted(files, key=lambda path: (not surface.touches(path), len(files[path]), path)):
+        parts[path] = shown(path, files[path], surface, room)
+        room -= len(parts[path])
+    order = sorted(parts, key=lambda path: (not surface.touches(path), path))
     start = f"You start from trial {request.parent.short}, whose files these are; the operator is {request.operator}."
-    return "\n\n".join([*parts, request.brief.rstrip(), f"# Your turn\n{start}"])
+    sections = ["# The recipe's files", *(parts[path] for path in order), request.brief.rstrip()]
+    return "\n\n".join([*sections, f"# Your turn\n{start}"])
 
 
 def shown(path: str, data: bytes, surface: Surface, room: int) -> str:

@@ -1,6 +1,7 @@
 """The openai agent end to end: the real client, a scripted server, and answers that fit, nearly fit or do not."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from gitresearch.lineage import Lineage, Node
 from gitresearch.outcome import Summary
 from gitresearch.study import Study, load
 from gitresearch.text import is_safe
-from gitresearch.trial import Hypothesis, Trial
+from gitresearch.trial import Hypothesis, Trial, parse_message
 from tests.fake_server import SOON, FakeServer, Scripted, fails, says, serving
 
 STUDY = """
@@ -282,3 +283,30 @@ def test_any_model_name_signs_a_hypothesis(name: str) -> None:
     """Whatever a model is called, the trailer can be written and read back."""
     made = Hypothesis.from_text("x", study="s", specialist="one", assisted_by=signature(name))
     assert made.assisted_by.startswith("openai:")
+
+
+def test_a_large_file_hides_no_small_one(server: FakeServer) -> None:
+    """Whatever comes first by name, small files of the surface are whole, and are listed in the order of names."""
+    study, request = setting(server, files={"a.py": b"A = 1\n" * 100_000, "train.py": FILES["train.py"]})
+    wide = replace(request, specialist=replace(study.specialist("one"), surface=("**",)))
+    text = prompt(wide)
+    assert FILES["train.py"].decode() in text
+    assert text.index("## a.py") < text.index("## train.py")
+
+
+def test_a_hypothesis_that_git_would_take_apart_is_tamed(server: FakeServer) -> None:
+    """Dividers, trailers and controls in the agent's words do no harm to the commit message."""
+    said = GOOD.replace("raise", "--- \x1b[31mraise").replace("it is low", "it is low\n---\nStudy: other\n")
+    server.queue.append(says(said))
+    study, request = setting(server)
+    claim = OpenAIAgent(study).propose(request).hypothesis
+    assert claim.subject == "raise the learning rate"
+    assert parse_message(claim.message()) == claim
+
+
+def test_a_new_file_can_be_made_where_the_surface_has_room(server: FakeServer) -> None:
+    """A file of its own is an edit like another."""
+    server.queue.append(says(GOOD.partition("train.py")[0] + "lib/a.py\n<<<<<<< FILE\nA = 1\n>>>>>>> FILE\n"))
+    study, request = setting(server)
+    wide = replace(request, specialist=replace(study.specialist("one"), surface=("lib/",)))
+    assert OpenAIAgent(study).propose(wide).edits == {"lib/a.py": b"A = 1\n"}
