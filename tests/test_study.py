@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from gitresearch.study import Gate, Objective, Study, StudyError, load
 
+CHECKOUT = Path(__file__).resolve().parent.parent
 GOOD = """\
 name = "demo"
 [recipe]
@@ -168,3 +170,43 @@ def test_any_value_anywhere_is_read_or_refused(key: str, value: object) -> None:
     rest = "".join(line for line in GOOD.splitlines(True) if not line.startswith(f"{key} ="))
     with suppress(StudyError):
         assert isinstance(load(f"{key} = {written}\n{rest}"), Study)
+
+
+def test_the_shipped_recipe_loads() -> None:
+    """The recipe's own study holds no mistake."""
+    study = load((CHECKOUT / "recipes/parameter_golf/study.toml").read_text(encoding="utf-8"))
+    assert (study.name, len(study.specialists)) == ("golf", 6)
+
+
+@pytest.mark.parametrize(
+    ("table", "line", "words"),
+    [
+        ("[budget]\n\n# a note\ntrain_secs = 3 # x", 4, "did you mean 'train_seconds'?"),
+        ("[[gates]]\nmetric = 'a'\nat_least = 1\n[[gates]]\nmetric = 'b'\nat_leest = 1", 6, "did you mean 'at_least'?"),
+        ("[[gates]]\nat_least = 1", 1, "gates.metric is missing"),
+        ("[gates]\nat_least = 1", 1, "gates must be a list"),
+        ("[[specialists]]\nname = 'Two'\nsurface = ['a']", 2, "specialists.name must be lower-case"),
+        ("[[specialists]]\nname = 'two'\nsurface = [\n  'a',\n  '../b',\n]", 3, "leaves the repository"),
+        ("[[specialists]]\nname = 'two'\nsurface = ['a']\nrol = 'x'", 4, "did you mean 'role'?"),
+    ],
+)
+def test_the_mistake_of_a_later_table_is_not_told_of_an_earlier_one(table: str, line: int, words: str) -> None:
+    """Tables of one name are counted, comments and blank lines too."""
+    message = told(GOOD.replace('pattern = "loss=(.*)"', 'hook = "h.py"') + table + "\n")
+    assert message.startswith(f"study.toml:{GOOD.count(chr(10)) + line}: ")
+    assert words in message
+
+
+@given(
+    st.text(alphabet=st.sampled_from("[]\"'=,.{}\n #abcnametrain0129_-"), max_size=80),
+    st.integers(0, len(GOOD)),
+    st.integers(0, 12),
+)
+def test_no_scribble_escapes_as_another_error(junk: str, at: int, cut: int) -> None:
+    """Whatever is written over a study, it loads or is told with a line that exists."""
+    text = GOOD[:at] + junk + GOOD[at + cut :]
+    try:
+        load(text)
+    except StudyError as error:
+        place = error.message.partition(": ")[0].partition(":")[2]
+        assert not place or 1 <= int(place) <= text.count("\n") + 1
