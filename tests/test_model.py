@@ -237,12 +237,12 @@ def test_retry_after_is_waited_for(server: FakeServer) -> None:
 
 def test_two_calls_at_once_do_not_meet(server: FakeServer) -> None:
     """A call that is given up closes its own connection, not that of the call beside it."""
-    model = asking(server, Scripted(pause=20), timeout_seconds=1.0)
+    model = asking(server, Scripted(pause=20), timeout_seconds=0.5)
     slow = threading.Thread(target=failure, args=(model,))
     slow.start()
     while not server.asked:
         time.sleep(0.01)
-    server.queue.append(replace(says("hi"), pause=0.3))
+    server.queue.append(replace(says("hi"), pause=0.2))
     other = replace(model, timeout_seconds=5.0)
     assert other.ask(ASK, 10).text == "hi"
     slow.join()
