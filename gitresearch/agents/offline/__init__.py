@@ -35,7 +35,9 @@ class OfflineAgent:
                 f"the surface of {request.specialist.name} holds no number, choice or switch to turn",
                 "state a domain in the recipe, like LR: Annotated[float, '1e-4..1e-2 log'] = 1e-3",
             )
-        moves = Steer(scene, request.study.objective, request.parent.oid, request.seed).moves()
+        head = request.lineage.head.trial.oid if request.lineage.head else request.parent.oid
+        choice = Steer(scene, request.study.objective, head, request.parent.oid, request.operator, request.seed)
+        moves = choice.moves()
         for move in moves:
             edits = edits_of(scene, request, move)
             if fingerprint({**request.files, **edits}) not in scene.known:

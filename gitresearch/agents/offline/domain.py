@@ -82,6 +82,16 @@ class Choice:
     options: tuple[Value, ...]
 
     @property
+    def ordered(self) -> bool:
+        """Whether the options are numbers, so that some lie between others."""
+        return len(self.options) > 2 and all(type(option) in (int, float) for option in self.options)
+
+    def place(self, value: Value) -> float:
+        """Where a value lies among the options, in their order; the middle for one that is none of them."""
+        same = [i for i, option in enumerate(self.options) if option == value and type(option) is type(value)]
+        return same[0] / max(1, len(self.options) - 1) if same else 0.5
+
+    @property
     def size(self) -> int:
         return len(self.options)
 

@@ -10,63 +10,83 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from operator import mul
 
-from gitresearch.agents.offline.domain import Range
+from gitresearch.agents.offline.domain import Choice
 from gitresearch.agents.offline.history import Values
 from gitresearch.agents.offline.levers import Lever
+from gitresearch.agents.offline.literals import Value
 
 MOST = 120  # points a fit looks at
-_LENGTH = 0.5  # of the whole range, over which a curve bends
+LENGTH = 0.4  # of the whole range, over which a curve bends
+SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
+LINEAR = 0.5  # share of a curve that is a straight slope
 _JITTER = 1e-6
 
 
+class Similarity:
+    """How alike two settings are: 1 a lever for equal values, falling with their distance."""
+
+    def __init__(self, levers: Mapping[str, Lever]) -> None:
+        self._alike = {key: _similarity(lever) for key, lever in levers.items()}
+
+    def __call__(self, a: Values, b: Values) -> float:
+        total = 0.0
+        for key, alike in self._alike.items():
+            total += alike(a.get(key), b.get(key))
+        return total
+
+
 class Effects:
-    """Fitted to (settings, gain over a reference) pairs; predicts gain and its standard deviation."""
+    """Fitted to (settings, number) pairs; predicts the number and its standard deviation.
+
+    `scale` is the effect that a lever is expected to have; the likeliest of a few around it is taken. `noise` is the
+    standard deviation of one measurement. `offset` lets the common level be anything.
+    """
 
     def __init__(
-        self, levers: Mapping[str, Lever], settings: Sequence[Values], gains: Sequence[float], noise: float
+        self, alike: Similarity, settings: Sequence[Values], numbers: Sequence[float], scale: float, noise: float
     ) -> None:
-        self.similar = {key: _similarity(lever) for key, lever in levers.items()}
-        self.scale = max(_spread(gains), noise, 1e-12)
-        self.settings = list(settings)
-        variance = (noise / self.scale) ** 2 + _JITTER
-        rows = [[self.kernel(a, b) for b in self.settings[: i + 1]] for i, a in enumerate(self.settings)]
-        for i, row in enumerate(rows):
-            row[i] += variance
-        self._root = _cholesky(rows)
-        self._weights = _back(self._root, _forward(self._root, [gain / self.scale for gain in gains]))
-
-    def kernel(self, a: Values, b: Values) -> float:
-        """1 + Σ over levers of how alike their settings are, counted from how unlike: only differences cost time."""
-        unlike = sum(1 - self.similar[key](a.get(key), b.get(key)) for key in self.similar if a.get(key) != b.get(key))
-        return 1.0 + len(self.similar) - unlike
+        self._alike, self._settings, self._noise = alike, list(settings), noise
+        self._level = sum(numbers) / len(numbers)
+        rows = [[alike(a, b) for b in self._settings[: i + 1]] for i, a in enumerate(self._settings)]
+        centred = [number - self._level for number in numbers]
+        _, self.scale, self._root, self._weights = max(
+            (_fit(rows, centred, scale * factor, noise) for factor in SCALES), key=lambda fit: fit[0]
+        )
 
     def predict(self, values: Values) -> tuple[float, float]:
-        """Expected gain over the reference, and its standard deviation."""
-        column = [self.kernel(values, known) for known in self.settings]
+        """The expected number and its standard deviation."""
+        column = [self._alike(values, known) for known in self._settings]
         mean = sum(map(mul, column, self._weights))
         half = _forward(self._root, column)
-        variance = self.kernel(values, values) - sum(map(mul, half, half))
-        return mean * self.scale, math.sqrt(max(variance, 0.0)) * self.scale
+        variance = self._alike(values, values) - sum(map(mul, half, half))
+        return self._level + mean, math.sqrt(max(variance, 0.0)) * self.scale
+
+
+def _fit(
+    rows: list[list[float]], numbers: list[float], scale: float, noise: float
+) -> tuple[float, float, list[list[float]], list[float]]:
+    """Log marginal likelihood, scale, Cholesky root and weights (Rasmussen and Williams 2006, algorithm 2.1)."""
+    variance = (noise / scale) ** 2 + _JITTER
+    root = _cholesky([[*row[:-1], row[-1] + variance] for row in rows])
+    half = _forward(root, numbers)
+    likelihood = -sum(map(mul, half, half)) / 2 / scale**2 - sum(math.log(row[-1] * scale) for row in root)
+    return likelihood, scale, root, _back(root, half)
 
 
 def _similarity(lever: Lever) -> Callable[[object, object], float]:
-    """1 for equal settings, falling with their distance; half for different choices."""
     domain = lever.domain
-    if not isinstance(domain, Range):
-        return lambda a, b: 1.0 if a == b else 0.0
+    if isinstance(domain, Choice) and not domain.ordered:
+        return lambda a, b: 1.0 if a == b else 0.3
 
     @cache
-    def alike(a: float | None, b: float | None) -> float:
-        apart = 0.5 if a is None or b is None else domain.place(a) - domain.place(b)
-        return math.exp(-((apart / _LENGTH) ** 2) / 2)
+    def alike(a: Value, b: Value) -> float:
+        left = 0.5 if a is None else domain.place(a)
+        right = 0.5 if b is None else domain.place(b)
+        bend = math.exp(-(((left - right) / LENGTH) ** 2) / 2)
+        slope = 12 * (left - 0.5) * (right - 0.5)
+        return (1 - LINEAR) * bend + LINEAR * slope
 
     return alike
-
-
-def _spread(gains: Sequence[float]) -> float:
-    """The typical size of a gain or loss: a third of the levers' full effect is a fair prior for one lever."""
-    sizes = sorted(abs(gain) for gain in gains)
-    return sizes[len(sizes) // 2] if sizes else 0.0
 
 
 def _cholesky(rows: list[list[float]]) -> list[list[float]]:

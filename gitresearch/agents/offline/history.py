@@ -60,7 +60,6 @@ def fingerprint(files: Files) -> int:
 class Archive:
     """What was read so far, held by content, so that a long study is read once."""
 
-    levers: dict[tuple[str, bytes], tuple[Lever, ...]] = field(default_factory=dict)
     readers: dict[tuple[str, bytes], Reader] = field(default_factory=dict)
     values: dict[tuple[str, bytes], dict[bytes, Values]] = field(default_factory=dict)
     trees: dict[str, tuple[int, tuple[tuple[str, bytes], ...]]] = field(default_factory=dict)
@@ -79,24 +78,19 @@ class Archive:
         here = {key: lever.value for key, lever in levers.items()}
         return Scene(levers, own, points, here, frozenset(known))
 
-    def find(self, files: Files, everywhere: Surface, own: Surface) -> list[Lever]:
+    @staticmethod
+    def find(files: Files, everywhere: Surface, own: Surface) -> list[Lever]:
         """The levers of every Python file that somebody may edit. A broken file is an error only for its owner."""
         out: list[Lever] = []
         for path in sorted(files):
             if not path.endswith(".py") or not everywhere.touches(path):
                 continue
             try:
-                out += self._find(path, files[path])
+                out += find.find(path, files[path])
             except find.CannotParse as error:
                 if own.touches(path):
                     raise ProposalFailed(f"the offline agent can't read {error}", "mend the file and commit") from None
         return out
-
-    def _find(self, path: str, source: bytes) -> tuple[Lever, ...]:
-        key = (path, source)
-        if key not in self.levers:
-            self.levers[key] = find.find(path, source)
-        return self.levers[key]
 
     def _tree(self, oid: str, request: Request) -> tuple[int, tuple[tuple[str, bytes], ...]]:
         if oid not in self.trees:
@@ -129,6 +123,8 @@ def inside(lever: Lever, surface: Surface, files: Files) -> bool:
     """Whether every splice of the lever stays in the surface."""
     if surface.covers(lever.path):
         return True
+    if not surface.touches(lever.path):
+        return False
     source = files[lever.path].decode("utf-8", "replace")
     try:
         spans = surface.spans(lever.path, source)

@@ -7,10 +7,12 @@ history lie. `2e-3` stays in powers of ten, `65_536` keeps its underscores.
 import ast
 import math
 from decimal import Decimal
+from functools import lru_cache
 
 Value = bool | int | float | str | None
 
 
+@lru_cache(maxsize=4096)
 def read(text: str) -> Value:
     """The value of a literal; ValueError where it is none that a lever can hold."""
     value = ast.literal_eval(text.strip())

@@ -1,8 +1,8 @@
 """Which levers to turn, and to what.
 
 Candidates are small changes to the parent: one to three of the specialist's levers, set to values that TPE suggests or
-to any others. Each is judged by the expected improvement over the parent under the effects learned so far; the best
-that was never tried becomes the trial. Levers nobody has moved are the most uncertain, so they are tried first and far.
+to any others. Each is judged by the expected improvement over the head under the effects learned so far and by its
+chance to run to the end; the best that was never tried becomes the trial.
 """
 
 import math
@@ -13,19 +13,26 @@ from statistics import NormalDist
 
 from gitresearch.agents.offline import effects, tpe
 from gitresearch.agents.offline.domain import Choice
-from gitresearch.agents.offline.effects import Effects
+from gitresearch.agents.offline.effects import Effects, Similarity
 from gitresearch.agents.offline.history import Point, Scene, Values
 from gitresearch.agents.offline.levers import Lever
 from gitresearch.agents.offline.literals import Value
 from gitresearch.study import Objective
 
-CANDIDATES = 60
+# Found on the made-up problems 0 to 23 of benchmarks/search.py and checked on 40 others: docs/decisions/0012.
+CANDIDATES = 16  # drawn; out of many more the luckiest guess wins, not the best move
+COUNTS = (5, 3, 2)  # how often a candidate turns one, two, three levers
+SUGGESTED = 8  # one candidate in so many takes what TPE suggests
+NEAR, STEP = 0.3, 0.2  # share of the draws that stay near the present value, and how near (1: the whole range)
+CURIOSITY = 0.2  # share of the uncertainty that counts as a chance of gain
+CAUTION = 12  # power of the chance to run to the end: a failure costs a trial and teaches no score
+WRECK = 4  # losses above so many usual effects are drawn in
 _NORMAL = NormalDist()
 
 
 @dataclass(frozen=True)
 class Move:
-    """Levers and the values they get, with the gain that is expected of it (None: nothing is known)."""
+    """Levers and the values they get, with the gain over the head that is expected of it (None: nothing is known)."""
 
     changes: Mapping[str, Value]
     gain: float | None = None
@@ -38,35 +45,61 @@ class Steer:
 
     scene: Scene
     objective: Objective
+    head: str
     parent: str
+    operator: str
     seed: int
 
     def moves(self) -> list[Move]:
         """Candidate moves, best first."""
         rng = random.Random(self.seed)  # noqa: S311  (a search, not a secret)
-        learned = self._learned()
-        pool = {tuple(sorted(move.items(), key=str)): move for move in self._pool(rng)}
-        here = learned.predict(self.scene.here)[0] if learned else 0.0
+        drawn = self._repairs(rng) if self.operator == "repair" else self._changes(rng)
+        pool = {tuple(sorted(move.items(), key=str)): move for move in drawn}
+        gains, failures = self._learned()
+        top = gains.predict(self.scene.points[self.head].values)[0] if gains else 0.0
         judged = []
         for move in pool.values():
-            mean, sd = learned.predict({**self.scene.here, **move}) if learned else (0.0, 1.0)
-            judged.append((expected_improvement(mean - here, sd), Move(move, mean - here if learned else None, sd)))
+            there = {**self.scene.here, **move}
+            mean, sd = gains.predict(there) if gains else (0.0, 1.0)
+            works = 1 - min(0.98, max(0.02, failures.predict(there)[0])) if failures else 1.0
+            worth = expected_improvement(mean - top, CURIOSITY * sd) * works**CAUTION
+            judged.append((worth, Move(move, mean - top if gains else None, sd)))
         judged.sort(key=lambda pair: -pair[0])
         return [move for _, move in judged]
 
-    def _pool(self, rng: random.Random) -> list[dict[str, Value]]:
+    def _changes(self, rng: random.Random) -> list[dict[str, Value]]:
+        """One to three levers, set to what TPE suggests or to anything."""
         scene = self.scene
         own = {key: scene.levers[key] for key in scene.own}
-        good = tpe.suggest(own, self._tried(), 4, self.seed)
+        good = tpe.suggest(own, self._tried(), 2, self.seed)
         out = []
         for i in range(CANDIDATES):
-            count = rng.choices((1, 2, 3), (5, 3, 2))[0]
+            count = rng.choices((1, 2, 3), COUNTS)[0]
             keys = rng.sample(list(own), min(count, len(own)))
-            values = rng.choice(good) if i % 2 else {key: anywhere(own[key], rng) for key in keys}
+            values = rng.choice(good) if i % SUGGESTED == 1 else {key: drawn(own[key], rng) for key in keys}
             move = {key: values[key] for key in keys if values[key] != scene.here[key]}
             if move:
                 out.append(move)
         return out
+
+    def _repairs(self, rng: random.Random) -> list[dict[str, Value]]:
+        """Keep part of what failed: some of its levers go back, all or half the way, or another lever makes room."""
+        scene = self.scene
+        before = scene.points[self.parent].parent
+        old = scene.points[before].values if before in scene.points else {}
+        changed = [key for key in scene.own if key in old and old[key] != scene.here[key]]
+        if not changed:
+            return self._changes(rng)
+        out = []
+        for i in range(CANDIDATES):
+            back = {key: part_way(scene.levers[key], old[key], rng.choice((0.0, 0.3, 0.6))) for key in changed}
+            keep = rng.randrange(len(changed)) if len(changed) > 1 else 0
+            move = {key: value for j, (key, value) in enumerate(back.items()) if j != keep or len(changed) == 1}
+            if i % 2:
+                other = rng.choice(scene.own)
+                move = {other: anywhere(scene.levers[other], rng)}
+            out.append({key: value for key, value in move.items() if value != scene.here[key]})
+        return [move for move in out if move]
 
     def _tried(self) -> list[tuple[Values, float | None]]:
         """Every trial's settings with its loss; a failure counts as worse than anything measured."""
@@ -79,28 +112,47 @@ class Steer:
             out.append((point.values, failed if point.score is None else sign * point.score))
         return out
 
-    def _learned(self) -> Effects | None:
+    def _learned(self) -> tuple[Effects | None, Effects | None]:
+        """Effects on the gain over the head, and on whether a trial fails."""
         points = list(self.scene.points.values())
-        base = self.scene.points[self.parent].score if self.parent in self.scene.points else None
+        base = self.scene.points[self.head].score if self.head in self.scene.points else None
         measured = [(p, self.objective.gain(p.score, base)) for p in points if p.score is not None and base is not None]
         if not measured:
-            return None
-        sizes = sorted(abs(gain) for _, gain in measured if gain)
-        bad = -(sizes[len(sizes) * 3 // 4] if sizes else 0.0)
-        pairs = [(p.values, gain) for p, gain in _latest(measured)]
-        pairs += [(p.values, bad) for p in points if p.node.failed and p.node.status != "harness_abort"][-30:]
-        noise = max((p.node.summary.sd for p in points if p.node.summary), default=0.0)
-        noise = noise or abs(base or 0.0) * 1e-3
-        return Effects(self.scene.levers, [v for v, _ in pairs], [g for _, g in pairs], noise)
+            return None, None
+        alike = Similarity(self.scene.levers)
+        chosen = _latest(measured)
+        sizes = sorted(abs(gain) for _, gain in chosen if gain)
+        noise = max((p.node.summary.sd for p in points if p.node.summary), default=0.0) or abs(base or 0.0) * 1e-3
+        scale = max(sizes[len(sizes) // 2] if sizes else 0.0, 3 * noise)
+        gains = Effects(alike, [p.values for p, _ in chosen], [soft(gain, scale) for _, gain in chosen], scale, noise)
+        broken = [p.values for p in points if p.node.failed and p.node.status != "harness_abort"][-effects.MOST // 2 :]
+        fine = [p.values for p, _ in chosen][-effects.MOST // 2 :]
+        labels = [1.0] * len(broken) + [0.0] * len(fine)
+        failures = Effects(alike, broken + fine, labels, 0.3, 0.2) if broken else None
+        return gains, failures
+
+
+def soft(gain: float, scale: float) -> float:
+    """A gain with heavy losses drawn in: how bad a wreck is says little about how good its neighbours are."""
+    limit = WRECK * scale
+    return gain if gain > -limit else -limit * (1 + math.log(-gain / limit))
+
+
+def part_way(lever: Lever, old: Value, share: float) -> Value:
+    """Back towards the old value, keeping a share of the way."""
+    if isinstance(lever.domain, Choice) or not share:
+        return old
+    a, b = lever.domain.place(old), lever.domain.place(lever.value)
+    return lever.domain.value(a + share * (b - a))
 
 
 def _latest(measured: Sequence[tuple[Point, float]]) -> list[tuple[Point, float]]:
     """The best and the newest, as many as a fit can take."""
     if len(measured) <= effects.MOST:
         return list(measured)
-    best = sorted(measured, key=lambda pair: -pair[1])[: effects.MOST // 3]
-    newest = measured[-(effects.MOST - len(best)) :]
-    return [pair for pair in measured if pair in best or pair in newest]
+    best = sorted(range(len(measured)), key=lambda i: -measured[i][1])[: effects.MOST // 3]
+    newest = range(len(measured) - effects.MOST + len(best), len(measured))
+    return [measured[i] for i in sorted({*best, *newest})]
 
 
 def anywhere(lever: Lever, rng: random.Random) -> Value:
@@ -108,6 +160,13 @@ def anywhere(lever: Lever, rng: random.Random) -> Value:
     if isinstance(lever.domain, Choice):
         return rng.choice([option for option in lever.domain.options if option != lever.value] or [lever.value])
     return lever.domain.value(rng.random())
+
+
+def drawn(lever: Lever, rng: random.Random) -> Value:
+    """A value near the one that is there, or from anywhere; of choices any other."""
+    if isinstance(lever.domain, Choice) or rng.random() >= NEAR:
+        return anywhere(lever, rng)
+    return lever.domain.value(lever.domain.place(lever.value) + rng.gauss(0.0, STEP))
 
 
 def expected_improvement(mean: float, sd: float) -> float:

@@ -1,0 +1,179 @@
+"""The offline agent: levers found in source, edits to the byte, choices that follow the lineage."""
+
+import ast
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from gitresearch.agents import ProposalFailed, Request
+from gitresearch.agents.offline import OfflineAgent
+from gitresearch.lineage import Lineage, Node
+from gitresearch.outcome import Run, Summary, summarise
+from gitresearch.study import Study, load
+from gitresearch.surface import Surface
+from gitresearch.trial import Hypothesis, Trial
+
+TOP = Path(__file__).resolve().parents[2]
+GOLF = load((TOP / "recipes/parameter_golf/study.toml").read_text())
+SOURCE = b'''"""A recipe."""
+from typing import Annotated, Literal
+
+LR: Annotated[float, "1e-4..1e-1 log"] = 2e-3  # a comment that stays
+ACTIVATION: Literal["gelu", "relu"] = "gelu"
+TIED = True
+'''
+
+
+def study(surface: str = "train.py") -> Study:
+    return load(
+        f"""
+name = "s"
+[recipe]
+train = "python train.py"
+[objective]
+metric = "loss"
+[evaluator]
+hook = "hook.py"
+[[specialists]]
+name = "one"
+surface = ["{surface}"]
+"""
+    )
+
+
+def trial(number: int, parent: str, operator: str = "improve") -> Trial:
+    made = Hypothesis.from_text(f"trial {number}", study="s", specialist="one", operator=operator)
+    oid = f"{number:040x}"
+    return Trial(oid=oid, tree=oid, parents=(parent,) if parent else (), time=number, hypothesis=made)
+
+
+def outcome(status: str, loss: float | None) -> Summary:
+    metrics = {} if loss is None else {"loss": loss}
+    return summarise(
+        status, "loss", [Run(1, "screen", status if loss is None else "ok", metrics)], "2026-01-01T00:00:00Z"
+    )
+
+
+def request(
+    files: Mapping[str, bytes], nodes: list[tuple[Trial, Summary | None]], sources: Mapping[str, bytes], *,
+    which: Study | None = None, seed: int = 1, parent: Trial | None = None, operator: str = "improve",
+) -> Request:  # fmt: skip
+    which = which or study()
+    lineage = Lineage(which.objective, [Node(t, s) for t, s in nodes])
+    return Request(
+        study=which, specialist=which.specialists[0], operator=operator, parent=parent or nodes[0][0], files=files,
+        brief="", lineage=lineage, seed=seed,
+        files_of=lambda oid: {"train.py": sources[oid]} if oid in sources else dict(files),
+    )  # fmt: skip
+
+
+BASE = trial(1, "", "baseline")
+FRESH = [(BASE, outcome("baseline", 2.0))]
+
+
+def test_an_edit_changes_the_literals_and_not_a_byte_more() -> None:
+    """What is not a lever's value stays as it was: comments, layout, imports."""
+    proposal = OfflineAgent().propose(request({"train.py": SOURCE}, FRESH, {}))
+    after = proposal.edits["train.py"] or b""
+
+    ast.parse(after)
+    for before, now in zip(SOURCE.splitlines(), after.splitlines(), strict=True):
+        head, _, tail = before.partition(b"= ")
+        assert now.startswith(head)
+        assert now.endswith(tail.partition(b"  #")[2])
+    assert after != SOURCE
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_values_stay_in_their_domains_and_hypotheses_are_readable(seed: int) -> None:
+    """Every value is one its annotation allows, and every subject says what is changed."""
+    proposal = OfflineAgent().propose(request({"train.py": SOURCE}, FRESH, {}, seed=seed))
+    names: dict[str, object] = {}
+    exec(compile(proposal.edits["train.py"] or b"", "train.py", "exec"), names)
+
+    assert 1e-4 <= names["LR"] <= 1e-1  # type: ignore[operator]
+    assert names["ACTIVATION"] in ("gelu", "relu")
+    assert isinstance(names["TIED"], bool)
+    assert any(name in proposal.hypothesis.subject for name in ("LR", "ACTIVATION", "TIED"))
+
+
+def test_the_same_lineage_and_seed_give_the_same_proposal() -> None:
+    """A proposal is a function of lineage and seed: nothing is remembered that git does not hold."""
+    first, again = (OfflineAgent().propose(request({"train.py": SOURCE}, FRESH, {}, seed=5)) for _ in range(2))
+
+    assert first.edits == again.edits
+    assert first.hypothesis == again.hypothesis
+
+
+def test_what_gained_is_followed() -> None:
+    """Where lower rates lost and higher ones gained, proposals raise the rate more often than they lower it."""
+    nodes, sources = list(FRESH), {}
+    for number, (rate, loss) in enumerate([(5e-4, 2.6), (1e-3, 2.3), (4e-3, 1.8), (8e-3, 1.6)], 2):
+        nodes.append((trial(number, BASE.oid), outcome("discard", loss)))
+        sources[nodes[-1][0].oid] = SOURCE.replace(b"2e-3", str(rate).encode())
+    rates = []
+    for seed in range(20):
+        names: dict[str, object] = {}
+        edits = OfflineAgent().propose(request({"train.py": SOURCE}, nodes, sources, seed=seed)).edits
+        exec(compile(edits["train.py"] or b"", "train.py", "exec"), names)
+        rates.append(names["LR"])
+
+    assert sum(rate > 2e-3 for rate in rates) > 2 * sum(rate < 2e-3 for rate in rates)  # type: ignore[operator]
+
+
+def test_a_value_that_crashes_is_left_alone() -> None:
+    """After a choice crashed three times and its rival ran, proposals keep to the rival."""
+    nodes, sources = list(FRESH), {}
+    for number in range(2, 8):
+        crashed = number % 2
+        source = SOURCE.replace(b'= "gelu"', b'= "relu"') if crashed else SOURCE
+        source = source.replace(b"2e-3", f"{number}e-3".encode())
+        nodes.append((trial(number, BASE.oid), outcome("crash", None) if crashed else outcome("discard", 2.0)))
+        sources[nodes[-1][0].oid] = source
+    chosen = [
+        b'= "relu"'
+        in (OfflineAgent().propose(request({"train.py": SOURCE}, nodes, sources, seed=s)).edits["train.py"] or b"")
+        for s in range(20)
+    ]
+
+    assert sum(chosen) <= 4
+
+
+def test_nothing_is_proposed_twice() -> None:
+    """Files that a trial already had are not proposed again; when all are tried the agent says so."""
+    source = b"TIED = True\n"
+    nodes = [*FRESH, (trial(2, BASE.oid), outcome("discard", 2.1))]
+    with pytest.raises(ProposalFailed):
+        OfflineAgent().propose(request({"train.py": source}, nodes, {nodes[1][0].oid: b"TIED = False\n"}))
+
+
+@pytest.mark.parametrize("source", [b"import os\nprint(os.name)\n", b'"""Nothing here."""\n'])
+def test_a_surface_without_levers_is_said_to_be_one(source: bytes) -> None:
+    """Where there is nothing to turn the error says how to state a domain."""
+    with pytest.raises(ProposalFailed, match="no number, choice or switch"):
+        OfflineAgent().propose(request({"train.py": source}, FRESH, {}))
+
+
+def test_only_the_surfaces_symbols_are_touched() -> None:
+    """With `path::symbol` as its surface, a specialist edits that symbol and nothing else in the file."""
+    which = study("train.py::LR")
+    for seed in range(6):
+        proposal = OfflineAgent().propose(request({"train.py": SOURCE}, FRESH, {}, which=which, seed=seed))
+        assert Surface.of(["train.py::LR"]).violations({"train.py": SOURCE}, proposal.edits) == []
+        assert b'ACTIVATION: Literal["gelu", "relu"] = "gelu"' in (proposal.edits["train.py"] or b"")
+
+
+def test_every_specialist_of_the_shipped_recipe_has_levers() -> None:
+    """Each surface of the golf study yields proposals that parse and stay inside."""
+    root = TOP / GOLF.recipe.root
+    files = {f"{GOLF.recipe.root}/{path.name}": path.read_bytes() for path in root.glob("*.py")}
+    made = Hypothesis.from_text("measure", study="golf", specialist="baseline", operator="baseline")
+    base = Trial(oid="1" * 40, tree="1" * 40, parents=(), time=1, hypothesis=made)
+    lineage = Lineage(GOLF.objective, [Node(base, outcome("baseline", 2.4)._replace(metric="val_bpb"))])
+    for specialist in GOLF.specialists:
+        asked = Request(GOLF, specialist, "draft", base, files, "", lineage, lambda _oid: files, 3)
+        edits = OfflineAgent().propose(asked).edits
+        assert asked.surface.violations(files, edits) == []
+        for data in edits.values():
+            ast.parse(data or b"")
