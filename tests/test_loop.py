@@ -268,6 +268,7 @@ def untried(repo: Repo, values: list[float]) -> list[float]:
     return [value for value in values if f"set VALUE to {value:g}" not in known]
 
 
+@pytest.mark.slow
 def test_kill_nine_loses_nothing(repo: Repo, study: Study) -> None:
     """A loop killed again and again at random moments ends with every trial evaluated once, and no lock in the way."""
     values = [round(0.9 - 0.01 * i, 2) for i in range(12)]

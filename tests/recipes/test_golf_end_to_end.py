@@ -27,6 +27,7 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]:
         sys.modules.pop(name, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("position", ["learned", "rotary", "none"])
 @pytest.mark.parametrize("keep", [0.0, 0.5, 0.9])
 @pytest.mark.parametrize("shift", [False, True])
