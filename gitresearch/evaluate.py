@@ -49,6 +49,11 @@ NO_SPACE = 1 << 20  # with less room than this, whatever failed may have failed 
 _BAD_NAMES = (errno.EEXIST, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ)
 
 
+def now() -> str:
+    """The time as outcomes tell it: UTC, ISO 8601."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 class Source(Protocol):
     """What is needed of the store: files out of commits."""
 
@@ -159,10 +164,9 @@ class Evaluator:
     def run(self, trial: Trial, seed: int, purpose: str, cancel: threading.Event | None = None) -> RunResult:
         """Execute the trial once. Never raises for what a trial or the hook does."""
         started = time.monotonic()
-        at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self.work = self.work or Workdir(self.cache / "work")
         with self.work.borrowed(f"run-{trial.short}") as top:
-            job = _Job(trial, top, purpose, seed, cancel, Run(seed, purpose, "ok", started=at))
+            job = _Job(trial, top, purpose, seed, cancel, Run(seed, purpose, "ok", started=now()))
             failure = None
             try:
                 self._phases(job)
@@ -199,9 +203,8 @@ class Evaluator:
 
     def _export(self, job: _Job) -> None:
         """Bytes on disk are the bytes of the commit; a tree that can't be written safely ends here."""
-        root = "" if self.study.recipe.root == "." else self.study.recipe.root
         try:
-            self.source.export(job.trial.oid, root, job.tree)
+            self.source.export(job.trial.oid, self.study.recipe.folder, job.tree)
         except GitResearchError as error:
             if isinstance(error, FormatError) or getattr(error.__cause__, "errno", None) in _BAD_NAMES:
                 raise _Stopped("preflight_crash", Failure("preflight", "BadTree", (error.message,))) from None

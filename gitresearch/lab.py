@@ -9,13 +9,12 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Protocol
 
 from gitresearch import decision
 from gitresearch.decision import Reference, Verdict
 from gitresearch.errors import GitResearchError
-from gitresearch.evaluate import RunResult
+from gitresearch.evaluate import WALL_FACTOR, WALL_GRACE, RunResult, now
 from gitresearch.lineage import Lineage, Node
 from gitresearch.outcome import Failure, Outcome, Run, summarise
 from gitresearch.repo import Repo
@@ -27,10 +26,6 @@ class Runs(Protocol):
     """What the lab needs of an evaluator: one execution of one trial with one seed."""
 
     def run(self, trial: Trial, seed: int, purpose: str, cancel: threading.Event | None = None) -> RunResult: ...
-
-
-def now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def draw_seed() -> int:
@@ -46,20 +41,16 @@ class Lab:
         self.lock = threading.RLock()
         self.details: dict[str, Outcome] = {}
         self.lineage = Lineage(study.objective)
-        self.claims_made = 0
         self.on_settled: Callable[[Trial, Outcome], None] = lambda _trial, _outcome: None
         self.reload()
 
     def reload(self) -> None:
         """Read everything from git again: what other processes wrote included."""
         with self.lock:
-            records = self.repo.trials(self.study.name)
-            self.lineage = Lineage(self.study.objective, (Node(r.trial, r.summary, r.broken) for r in records))
-            self.claims_made = sum(node.summary.label == "unconfirmed" for node in self.lineage if node.summary)
+            self.lineage = Lineage.of(self.study.objective, self.repo.trials(self.study.name))
             for node in self.lineage:
                 if node.status in ("baseline", "keep") and (found := self.repo.outcome(node.trial.oid)):
                     self.details[node.trial.oid] = found
-                    self.claims_made += "claim" in found.decision
             self.baseline = self.repo.make_baseline(self.study.name, self.base)
             if self.baseline.oid not in self.lineage:
                 self.lineage.put(Node(self.baseline))
@@ -85,6 +76,12 @@ class Lab:
             raise GitResearchError("the baseline has no score yet", "gitresearch run --trials 0")
         name = "baseline" if head.status == "baseline" else f"head {head.trial.short}"
         return Reference(name, head.score, head.summary.n)
+
+    @property
+    def claims_made(self) -> int:
+        """How many claims the study has made: those that stand in keeps, and those that were lost."""
+        lost = sum(node.summary.label == "unconfirmed" for node in self.lineage if node.summary)
+        return lost + sum("claim" in outcome.decision for outcome in self.details.values())
 
     def missing(self, oid: str, purpose: str) -> int:
         """How many runs of a purpose a trial still lacks (baseline or confirm)."""
@@ -171,8 +168,7 @@ class Lab:
         best = self.lineage.best
         rival = self.details[best.trial.oid if best else self.baseline.oid]
         others = [o for oid, o in self.details.items() if oid not in (trial.oid, best.trial.oid if best else "")]
-        self.claims_made += 1
-        found = decision.claim(self.study, head, rival, others, self.claims_made)
+        found = decision.claim(self.study, head, rival, others, self.claims_made + 1)
         made = {**head.decision, **found.arithmetic, "claim_at": now()}
         words = {"confirmed": found.confirmed, "reason": found.reason, "label": found.label}
         summary = summarise(found.status, self.study.objective.metric, head.runs, head.summary.at, **words)
@@ -203,7 +199,8 @@ class Lab:
     def lease_seconds(self) -> float:
         """Longer than any assessment can take: every run at its wall-clock backstop, and some for the hook."""
         budget, seeds = self.study.budget, self.study.seeds
-        a_run = 4 * (budget.train_seconds + budget.eval_seconds) + 2 * self.study.evaluator.hook_seconds + 60
+        trial = WALL_FACTOR * (budget.train_seconds + budget.eval_seconds) + 2 * WALL_GRACE
+        a_run = trial + 2 * self.study.evaluator.hook_seconds
         return (seeds.screen + seeds.head) * a_run
 
     def _record(self, trial: Trial, runs: Sequence[Run], found: Verdict, result: RunResult) -> Outcome:

@@ -10,13 +10,24 @@ from bisect import bisect_left, insort
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from gitresearch.outcome import FAILED, Summary
 from gitresearch.study import Objective
 from gitresearch.trial import Trial
 
 RANKED = frozenset({"baseline", "keep", "discard"})  # a disqualified trial has a score and no rank
+
+
+class Known(Protocol):
+    """What a record of the store says of a trial."""
+
+    @property
+    def trial(self) -> Trial: ...
+    @property
+    def summary(self) -> Summary | None: ...
+    @property
+    def broken(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +117,11 @@ class Lineage:
         self._gains: dict[str, float] | None = None  # per specialist, until a keep or the score of a parent changes
         for node in nodes:
             self.put(node)
+
+    @classmethod
+    def of(cls, objective: Objective, records: Iterable[Known]) -> "Lineage":
+        """The lineage of what the store knows."""
+        return cls(objective, (Node(known.trial, known.summary, known.broken) for known in records))
 
     def put(self, node: Node) -> None:
         """Add a trial, or replace what is known about it."""

@@ -79,8 +79,8 @@ class Proposer:
 
     def files_of(self, commit: str) -> Files:
         """The commit's files under the recipe's root, by path from the repository's root."""
-        root = "" if self.study.recipe.root == "." else self.study.recipe.root
-        return {path: self._blob(entry.oid) for path, entry in self.repo.files(commit, root).items()}
+        entries = self.repo.files(commit, self.study.recipe.folder)
+        return {path: self._blob(entry.oid) for path, entry in entries.items()}
 
     def _blob(self, oid: str) -> bytes:
         """A blob, held once however many trials share it: trials differ in a file or two."""

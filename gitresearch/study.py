@@ -38,6 +38,11 @@ class Recipe:
     predict: str = ""  # speaks to the evaluator hook on stdin and stdout; empty where the hook needs no predictions
     python: str = ""  # the interpreter for `python …` commands; empty: the one that runs gitresearch
 
+    @property
+    def folder(self) -> str:
+        """The root as the store names folders: empty for the whole repository."""
+        return "" if self.root == "." else self.root
+
     def check(self) -> None:
         _require("train", bool(_argv("train", self.train)), "names the command that trains, such as 'python train.py'")
         _argv("predict", self.predict)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from gitresearch.errors import GitResearchError
-from gitresearch.lineage import Lineage, Node
+from gitresearch.lineage import Lineage
 from gitresearch.repo import Record, Repo
 from gitresearch.study import STUDY_FILE, Study, StudyError, load
 from gitresearch.text import printable
@@ -25,7 +25,7 @@ class Opened:
     def lineage(self, records: Iterable[Record] | None = None) -> Lineage:
         """All trials, or these alone where the question needs no more: 100,000 take seconds to read."""
         records = self.repo.trials(self.study.name) if records is None else records
-        return Lineage(self.study.objective, (Node(r.trial, r.summary, r.broken) for r in records))
+        return Lineage.of(self.study.objective, records)
 
     def kept(self) -> Lineage:
         """What best and head are chosen from, and the parents of those."""
@@ -55,7 +55,7 @@ def open_study(*, begin: bool = False) -> Opened:
     begun = repo.studies()
     name = wanted or _checkout_name(repo) or (next(iter(begun)) if len(begun) == 1 else "")
     if name in begun:
-        return _begun(repo, name, begun[name])
+        return begun_study(repo, name, begun[name])
     if wanted and _checkout_name(repo) != wanted:
         known = f"gitresearch --study {next(iter(begun))}" if begun else "gitresearch init"
         raise GitResearchError(f"there is no study {wanted!r} here", known)
@@ -69,7 +69,8 @@ def open_study(*, begin: bool = False) -> Opened:
     return Opened(repo, study, base if begin else "")
 
 
-def _begun(repo: Repo, name: str, base: str) -> Opened:
+def begun_study(repo: Repo, name: str, base: str) -> Opened:
+    """A study as its base commit holds it."""
     data = repo.read_file(base, STUDY_FILE)
     if data is None:
         raise StudyError(f"the base commit {base[:8]} of study {name} holds no {STUDY_FILE}", "gitresearch init")
@@ -121,8 +122,7 @@ def _check_parts(repo: Repo, study: Study, base: str) -> None:
         raise StudyError(
             f"the hook {hook} is not in commit {base[:8]}", f"git add {hook} && git commit, or edit {STUDY_FILE}"
         )
-    root = "" if study.recipe.root == "." else study.recipe.root
-    files = repo.files(base, root)
+    files = repo.files(base, study.recipe.folder)
     if not files:
         raise StudyError(f"the recipe's folder {study.recipe.root} is not in commit {base[:8]}", f"edit {STUDY_FILE}")
     from gitresearch.surface import Surface  # noqa: PLC0415  (look commands don't need it)

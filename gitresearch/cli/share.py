@@ -5,10 +5,9 @@ from pathlib import Path
 import click
 
 from gitresearch import sync
-from gitresearch.cli.context import open_repo, say
-from gitresearch.lineage import Lineage, Node
+from gitresearch.cli.context import begun_study, open_repo, say
 from gitresearch.repo import Repo
-from gitresearch.study import STUDY_FILE, load
+from gitresearch.study import STUDY_FILE
 
 
 def told(report: sync.Report) -> None:
@@ -19,13 +18,11 @@ def told(report: sync.Report) -> None:
 def derive_best(repo: Repo) -> None:
     """Point best/<study> at what the notes say, as every clone does for itself."""
     for name, base in repo.studies().items():
-        data = repo.read_file(base, STUDY_FILE)
-        if data is None:
+        if repo.read_file(base, STUDY_FILE) is None:
             continue
-        study = load(data.decode("utf-8", "replace"), f"{base[:8]}:{STUDY_FILE}")
-        lineage = Lineage(study.objective, (Node(r.trial, r.summary, r.broken) for r in repo.trials(name)))
-        if lineage.best and repo.best(name) != lineage.best.trial.oid:
-            repo.set_best(name, lineage.best.trial.oid, "derived from the notes")
+        best = begun_study(repo, name, base).kept().best
+        if best and repo.best(name) != best.trial.oid:
+            repo.set_best(name, best.trial.oid, "derived from the notes")
 
 
 @click.command(short_help="Push trials, studies and notes to a remote.")
