@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
@@ -94,7 +95,7 @@ def history(repo: Repo, count: int) -> None:
     rng = random.Random(0)
     base = repo.make_baseline("bench", repo.head_commit())
 
-    def items():  # type: ignore[no-untyped-def]
+    def items() -> Iterator[NewTrial]:
         for i in range(count):
             hypothesis = Hypothesis.from_text(
                 f"set VALUE to {i + 1}", "a made-up step", study="bench", specialist="one"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from gitresearch.errors import GitResearchError
-from gitresearch.text import clean
+from gitresearch.failures import last_lines
 
 MAX_REPLY_BYTES = 1 << 20
 POLL_SECONDS = 0.2
@@ -93,15 +93,15 @@ class Hook:
                 asked = None  # it is under way
                 why = "was cancelled" if cancel is not None and cancel.is_set() else f"gave no answer in {seconds:g} s"
                 if why == "was cancelled" or time.monotonic() >= deadline:
-                    raise HookFault(f"the hook's {verb} {why}", last(drop(process))) from None
+                    raise HookFault(f"the hook's {verb} {why}", last_lines(drop(process))) from None
             except BaseException:  # ^C while we wait: nothing is left running
                 drop(process)
                 raise
         if process.returncode:
-            words = last(err)
+            words = last_lines(err)
             told = words[-1] if words else f"exit status {process.returncode}"
             raise HookFault(f"the hook's {verb} failed: {told}", words)
-        return strict_reply(out, verb, last(err))
+        return strict_reply(out, verb, last_lines(err))
 
 
 class Scoring:
@@ -152,12 +152,6 @@ def drop(process: subprocess.Popen[bytes]) -> bytes:
             if pipe is not None:
                 pipe.close()
         return b""
-
-
-def last(output: bytes, lines: int = 12) -> list[str]:
-    """The last lines of what was printed, cleaned."""
-    rows = clean(output[-64_000:].decode("utf-8", "replace")).strip().split("\n")
-    return [row[:200] for row in rows[-lines:] if row.strip()]
 
 
 def strict_reply(out: bytes, verb: str, words: Sequence[str] = ()) -> dict[str, Any]:

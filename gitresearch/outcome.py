@@ -39,7 +39,6 @@ STATUSES = (
 MEASURED = frozenset({"baseline", "keep", "discard", "disqualified"})  # these carry a score
 FAILED = frozenset(STATUSES) - MEASURED
 PURPOSES = ("baseline", "screen", "head", "confirm")
-TRUST = ("self-reported", "timed", "scored", "reproduced")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ PACKAGE = CHECKOUT / "gitresearch"
 # Each module imports only from those above it. A package stands for all its modules unless they are listed apart.
 ORDER = [
     *("errors", "text", "trial", "outcome", "study", "surface", "lineage", "decision", "gitcmd", "share"),
-    *("repo", "sandbox", "machine", "workdir", "hooks", "failures", "model", "match", "edit", "agents", "brief"),
+    *("repo", "sandbox", "machine", "workdir", "failures", "hooks", "model", "match", "edit", "agents", "brief"),
     *("agents.offline", "agents.openai"),
     *("evaluate", "propose", "lab", "loop", "engines", "review", "sync", "audit", "cli"),
 ]

@@ -26,6 +26,7 @@ from gitresearch.study import load
 from gitresearch.text import is_safe
 from gitresearch.workdir import Workdir, sweep
 from tests.build import STUDY, add_trial, git, plain_repo
+from tests.processes import gone
 
 # Scores the number in artefact/model, or asks a predictor for it; `mode` makes it fail in every way a hook can.
 HOOK = r"""
@@ -414,15 +415,6 @@ def test_a_good_reply_is_read() -> None:
     assert strict_reply(json.dumps(reply).encode(), "score") == reply
 
 
-def none_left(word: str, seconds: float = 2.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if not any(word in (p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])):
-            return True
-        time.sleep(0.02)
-    return False
-
-
 @pytest.mark.parametrize("verb", [pytest.param("measure", marks=pytest.mark.slow), "score"])
 @pytest.mark.slow
 def test_a_hook_that_hangs(bench: Make, verb: str) -> None:
@@ -433,7 +425,7 @@ def test_a_hook_that_hangs(bench: Make, verb: str) -> None:
 
     assert "no answer in 1 s" in failed(made.run(), "harness_abort", "hook", "HookFault")
     assert time.monotonic() - began < 6
-    assert none_left(word)
+    assert gone(word, 2.0)
 
 
 @pytest.mark.slow
@@ -447,7 +439,7 @@ def test_a_hook_is_cancelled(bench: Make) -> None:
 
     assert "was cancelled" in failed(made.run(cancel=cancel), "harness_abort", "hook", "HookFault")
     assert time.monotonic() - began < 6
-    assert none_left(word)
+    assert gone(word, 2.0)
     timer.join()
 
 
@@ -765,7 +757,7 @@ def test_cancel_leaves_nothing(bench: Make) -> None:
 
     failed(result, "harness_abort", "train", "cancelled")
     assert made.leftovers() == []
-    assert none_left(word)
+    assert gone(word, 2.0)
     assert not [p for p in set(psutil.Process().children()) - others if p.status() != psutil.STATUS_ZOMBIE]
 
 

@@ -12,13 +12,13 @@ import threading
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from gitresearch import sandbox
 from gitresearch.errors import GitResearchError
 from gitresearch.sandbox import Ended, Limits, Process, Sandbox, World, ladder, world
 from gitresearch.workdir import remove
+from tests.processes import gone
 
 BWRAP = shutil.which("bwrap")
 LEVELS = ["bubblewrap", "none"]
@@ -265,16 +265,6 @@ if os.fork() == 0:
     os._exit(0)
 time.sleep({rest})
 """
-
-
-def gone(word: str, seconds: float = 1.0) -> bool:
-    """Whether no process with this argument is left after a while."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if not any(word in (p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])):
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def test_a_daemon_does_not_outlive_it(box: Sandbox, root: Path) -> None:

@@ -7,7 +7,6 @@ direction that is better. What it guessed it says, and study.toml holds it in pl
 import os
 import re
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import click
 
 from gitresearch.cli.context import say
 from gitresearch.errors import GitResearchError
+from gitresearch.gitcmd import Git
 from gitresearch.share import hook_of, recipe
 from gitresearch.study import STUDY_FILE, load
 from gitresearch.text import slug
@@ -132,16 +132,16 @@ def _top(where: Path, *, own: bool) -> Path:
         where.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise GitResearchError(f"can't make {where}: {error.strerror}", "choose another folder") from None
-    made = subprocess.run(["git", "init", "-q", "-b", "main", str(where)], capture_output=True, text=True, check=False)
-    if made.returncode:
-        raise GitResearchError(f"git init failed: {made.stderr.strip()}", f"git init {where}")
+    made = Git(None, where).ask("init", "-q", "-b", "main")
+    if made.code:
+        raise GitResearchError(f"git init failed: {made.complaint}", f"git init {where}")
     say(f"made a repository in {where}")
     return where
 
 
 def _git(where: Path, *args: str) -> str | None:
-    done = subprocess.run(["git", "-C", str(where), *args], capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else None
+    said = Git(None, where).ask(*args)
+    return said.out.strip() if said.code == 0 else None
 
 
 def _from_recipe(top: Path, name: str, study_name: str | None) -> tuple[str, list[str]]:
@@ -223,7 +223,7 @@ def _commit(top: Path, paths: list[str], message: str) -> None:
     if not _git(top, "config", "user.email"):
         identity = ["-c", "user.name=gitresearch", "-c", "user.email=gitresearch@localhost"]
     for args in (["add", "--", *paths], [*identity, "commit", "-q", "-m", message, "--only", "--", *paths]):
-        done = subprocess.run(["git", "-C", str(top), *args], capture_output=True, text=True, check=False)
-        if done.returncode:
-            told = done.stderr.strip() or done.stdout.strip()
+        said = Git(None, top).ask(*args)
+        if said.code:
+            told = said.err.strip() or said.out.strip()
             raise GitResearchError(f"git could not commit the study: {told}", f"git -C {top} commit")

@@ -39,8 +39,10 @@ def learn_merges(text: str) -> list[tuple[str, str]]:
     trainer = trainers.BpeTrainer(vocab_size=VOCAB, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator(text[:TOKENIZER_BYTES].splitlines(keepends=True), trainer)
     merges = json.loads(tokenizer.to_str())["model"]["merges"]
-    known: set[str] = set()
-    return [(a, b) for a, b in merges if a + b not in known and not known.add(a + b)]  # type: ignore[func-returns-value]
+    first: dict[str, tuple[str, str]] = {}  # two merges may make one piece; the evaluator takes the first
+    for a, b in merges:
+        first.setdefault(a + b, (a, b))
+    return list(first.values())
 
 
 def byte_pieces() -> list[str]:

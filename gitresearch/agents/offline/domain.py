@@ -11,7 +11,7 @@ rate as for a width. Ranges come from the recipe, in standard typing (`Annotated
 
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from gitresearch.agents.offline.literals import Value, rounded
 
@@ -48,14 +48,6 @@ class Range:
         if self.scale == "complement":
             return float(f"{1 - rounded(1 - number):.6g}")
         return min(self.high, max(self.low, rounded(number) if not self.step else float(f"{number:.9g}")))
-
-    def including(self, value: Value) -> "Range":
-        """The range widened to a value that somebody chose outside it."""
-        number = float(value) if isinstance(value, (int, float)) else self.low
-        usable = {"log": number > 0, "complement": number < 1}.get(self.scale, True)
-        if not usable or self.low <= number <= self.high:
-            return self
-        return replace(self, low=min(self.low, number), high=max(self.high, number))
 
     @property
     def size(self) -> int:

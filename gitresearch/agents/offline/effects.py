@@ -45,7 +45,7 @@ class Effects:
     def __init__(
         self, alike: Similarity, settings: Sequence[Values], numbers: Sequence[float], scale: float, noise: float
     ) -> None:
-        self._alike, self._settings, self._noise = alike, list(settings), noise
+        self._alike, self._settings = alike, list(settings)
         self._level = sum(numbers) / len(numbers)
         rows = [[alike(a, b) for b in self._settings[: i + 1]] for i, a in enumerate(self._settings)]
         centred = [number - self._level for number in numbers]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gitresearch.agents.offline import literals
-from gitresearch.agents.offline.domain import Choice, Domain
+from gitresearch.agents.offline.domain import Domain
 from gitresearch.agents.offline.literals import Value
 
 _LITERAL = re.compile(
@@ -52,10 +52,6 @@ class Lever:
     @property
     def is_switch(self) -> bool:
         return bool(self.variants)
-
-    @property
-    def is_choice(self) -> bool:
-        return isinstance(self.domain, Choice)
 
     def splices(self, value: Value) -> tuple[Splice, ...]:
         """The edits that set the lever."""
