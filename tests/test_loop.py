@@ -5,12 +5,16 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
+from gitresearch.agents import Proposal, Request
 from gitresearch.errors import GitResearchError
 from gitresearch.lab import Lab
+from gitresearch.lineage import Node
 from gitresearch.loop import Loop, Plan, Report, Stop
 from gitresearch.outcome import Outcome
 from gitresearch.propose import Proposer
@@ -206,6 +210,47 @@ def test_the_same_files_are_not_evaluated_twice(repo: Repo, study: Study) -> Non
 
     assert report.proposed == 2
     assert sorted(node.trial.subject for node in loop.lab.lineage)[1:] == ["set VALUE to 0.8", "set VALUE to 0.9"]
+
+
+@dataclass
+class Intruder(FakeAgent):
+    """An agent that edits what is not its to edit, besides what is."""
+
+    extra: Mapping[str, bytes | None] = field(default_factory=dict)
+
+    def propose(self, request: Request) -> Proposal:
+        proposal = super().propose(request)
+        return replace(proposal, edits={**proposal.edits, **self.extra})
+
+
+@pytest.mark.parametrize("extra", [{"hook.py": b"cheat"}, {"study.toml": b""}, {"hook.py": None}, {"new.py": b"1\n"}])
+def test_an_edit_outside_the_surface_never_becomes_a_trial(
+    repo: Repo, study: Study, extra: Mapping[str, bytes | None]
+) -> None:
+    """The hook, the study, a deletion, a new file: a proposal that leaves its surface makes no commit and no branch."""
+    loop, runs, watcher = make_loop(repo, study, [], trials=2)
+    loop.proposer = Proposer(repo, study, Intruder([0.5, 0.6, 0.7, 0.8, 0.9, 0.95], extra=extra))
+    loop.run()
+
+    assert [record.trial.operator for record in repo.trials("s")] == ["baseline"]
+    assert {purpose for _, purpose in runs.history} == {"baseline"}
+    assert all("outside the surface" in text for text in watcher.words)
+    assert len(watcher.words) == 2
+
+
+def test_what_another_process_evaluated_is_taken_over(repo: Repo, study: Study) -> None:
+    """A trial that got its outcome after this process last looked is not run again: the outcome is read instead."""
+    first, _ = run_loop(repo, study, [0.9, 0.8], trials=2)
+    late = first.lab.lineage.recent(1)[0]
+    runs = FakeRuns(lambda *_: pytest.fail("it was run again"))
+    other = Lab(Repo.open(repo.git_dir), study, repo.study_base("s") or "", runs)
+    other.lineage.put(Node(late.trial))  # as it looked before the first process wrote
+
+    outcome = other.assess(late.trial)
+
+    assert outcome == repo.outcome(late.trial.oid)
+    assert other.lineage[late.trial.oid] == late
+    assert not runs.history
 
 
 def test_slots_run_at_once(repo: Repo, study: Study) -> None:
