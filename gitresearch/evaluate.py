@@ -44,6 +44,7 @@ ONE_THREAD = {
 } | {"TOKENIZERS_PARALLELISM": "false"}
 # CPU seconds can't be spent faster than one a second and core; four times that is a process that mostly waits.
 WALL_FACTOR, WALL_GRACE = 4.0, 30.0
+TALK_FACTOR = 5.0  # of the evaluation's budget: the hook waits longer than its predictor may run
 NO_SPACE = 1 << 20  # with less room than this, whatever failed may have failed for it
 # What the file system says to names that a trial chose; anything else that it says (no space) is no trial's fault.
 _BAD_NAMES = (errno.EEXIST, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ)
@@ -52,6 +53,13 @@ _BAD_NAMES = (errno.EEXIST, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, err
 def now() -> str:
     """The time as outcomes tell it: UTC, ISO 8601."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def longest_run(study: Study) -> float:
+    """Wall seconds that one run can take at most: training, three calls of the hook, the talk with the predictor."""
+    budget = study.budget
+    waits = WALL_FACTOR * budget.train_seconds + TALK_FACTOR * budget.eval_seconds + 2 * WALL_GRACE
+    return waits + 3 * study.evaluator.hook_seconds
 
 
 class Source(Protocol):
@@ -323,7 +331,7 @@ class Evaluator:
         scoring.hang_up()
         told: list[float] = []
         with ThreadPoolExecutor(1) as listener:
-            answer = listener.submit(scoring.ask, request, 5 * budget + WALL_GRACE, job.cancel)
+            answer = listener.submit(scoring.ask, request, TALK_FACTOR * budget + WALL_GRACE, job.cancel)
             answer.add_done_callback(lambda _answer: told.append(time.monotonic()))
             ended = predictor.wait(job.cancel, lambda used: self._tell(job, "score", used, budget))
         peak = max(job.run.peak_memory_bytes, ended.peak_memory_bytes)

@@ -14,7 +14,7 @@ from typing import Protocol
 from gitresearch import decision
 from gitresearch.decision import Reference, Verdict
 from gitresearch.errors import GitResearchError
-from gitresearch.evaluate import WALL_FACTOR, WALL_GRACE, RunResult, now
+from gitresearch.evaluate import RunResult, longest_run, now
 from gitresearch.lineage import Lineage, Node
 from gitresearch.outcome import Failure, Outcome, Run, summarise
 from gitresearch.repo import Repo
@@ -197,11 +197,8 @@ class Lab:
             self.repo.set_best(self.study.name, best.trial.oid, told)
 
     def lease_seconds(self) -> float:
-        """Longer than any assessment can take: every run at its wall-clock backstop, and some for the hook."""
-        budget, seeds = self.study.budget, self.study.seeds
-        trial = WALL_FACTOR * (budget.train_seconds + budget.eval_seconds) + 2 * WALL_GRACE
-        a_run = trial + 2 * self.study.evaluator.hook_seconds
-        return (seeds.screen + seeds.head) * a_run
+        """Longer than any assessment can take: a lease that lapsed under way would let another process begin it too."""
+        return (self.study.seeds.screen + self.study.seeds.head) * longest_run(self.study)
 
     def _record(self, trial: Trial, runs: Sequence[Run], found: Verdict, result: RunResult) -> Outcome:
         """Make the outcome of a verdict and write it."""
