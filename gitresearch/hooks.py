@@ -20,6 +20,7 @@ from typing import Any
 
 from gitresearch.errors import GitResearchError
 from gitresearch.failures import last_lines
+from gitresearch.sandbox import until_ended
 
 MAX_REPLY_BYTES = 1 << 20
 POLL_SECONDS = 0.2
@@ -31,6 +32,16 @@ class HookFault(GitResearchError):
     def __init__(self, message: str, lines: Sequence[str] = ()) -> None:
         super().__init__(message, "mend the hook, commit it, and begin a study under a new name")
         self.lines = tuple(lines)
+
+
+class _Popen(subprocess.Popen[bytes]):
+    """`communicate` waits with a time limit by polling, 8 ms for an interpreter that takes 3 to end."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code, as ever; TimeoutExpired where there is none yet."""
+        if timeout is not None and self.returncode is None:
+            until_ended(self.pid, timeout, 0.0)
+        return super().wait(timeout)
 
 
 class Hook:
@@ -67,7 +78,7 @@ class Hook:
     def start(self, verb: str, handles: Sequence[int] = ()) -> subprocess.Popen[bytes]:
         """Start a verb. `handles` are descriptors the hook inherits under their numbers, closed here afterwards."""
         try:
-            return subprocess.Popen(
+            return _Popen(
                 [self.python, "-I", str(self.program), verb], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE, pass_fds=tuple(handles), cwd=self.program.parent, start_new_session=True,
             )  # fmt: skip

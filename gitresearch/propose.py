@@ -14,7 +14,7 @@ from gitresearch import brief
 from gitresearch.agents import Agent, Files, Proposal, ProposalFailed, Request, Usage
 from gitresearch.errors import FormatError
 from gitresearch.lineage import Lineage, Node
-from gitresearch.repo import Repo
+from gitresearch.repo import Repo, blob_oid
 from gitresearch.study import Specialist, Study
 from gitresearch.surface import Edits, Surface
 from gitresearch.text import clean
@@ -76,6 +76,7 @@ class Proposer:
     def __init__(self, repo: Repo, study: Study, agent: Agent) -> None:
         self.repo, self.study, self.agent = repo, study, agent
         self._blobs: dict[str, bytes] = {}
+        self._lines: dict[str, tuple[str, ...]] = {}
 
     def files_of(self, commit: str) -> Files:
         """The commit's files under the recipe's root, by path from the repository's root."""
@@ -89,12 +90,17 @@ class Proposer:
         return self._blobs[oid]
 
     def _evidence(self, oid: str) -> tuple[str, ...]:
-        """The log lines that show why a trial failed."""
+        """The log lines that show why a trial failed. Read once: each brief shows the latest failures again."""
+        if oid in self._lines:
+            return self._lines[oid]
         try:
             outcome = self.repo.outcome(oid)
         except FormatError:
             return ()
-        return outcome.failure.lines if outcome and outcome.failure else ()
+        lines = outcome.failure.lines if outcome and outcome.failure else ()
+        if outcome and outcome.summary.status != "harness_abort":  # that one may get another outcome
+            self._lines[oid] = lines
+        return lines
 
     def request(self, lineage: Lineage, turn: Turn) -> Request:
         return Request(
@@ -137,10 +143,9 @@ class Proposer:
 
     def _commit(self, request: Request, proposal: Proposal) -> Trial:
         trial = self.repo.make_trial(proposal.hypothesis, [request.parent.oid], proposal.edits)
-        brief_blob = self.repo.put_blob(request.brief.encode())
-        said = self.repo.put_blob(clean(proposal.transcript, 1 << 20).encode()) if proposal.transcript else ""
-        document = self._document(request, proposal, brief_blob, said)
-        self.repo.record_proposal(trial.oid, document, [oid for oid in (brief_blob, said) if oid])
+        seen, said = request.brief.encode(), clean(proposal.transcript, 1 << 20).encode()
+        document = self._document(request, proposal, blob_oid(seen), blob_oid(said) if said else "")
+        self.repo.record_proposal(trial.oid, document, [seen, said] if said else [seen])
         return trial
 
     def _document(self, request: Request, proposal: Proposal, brief_blob: str, said: str) -> bytes:

@@ -27,6 +27,12 @@ def git(where: Path | Repo, *arguments: str, check: bool = True) -> str:
     return done.stdout
 
 
+def put_raw(repo: Repo, kind: str, data: bytes) -> str:
+    """An object that git itself would refuse to make."""
+    command = ["git", f"--git-dir={repo.git_dir}", "hash-object", "-t", kind, "-w", "--stdin", "--literally"]
+    return subprocess.run(command, input=data, capture_output=True, check=True).stdout.decode().strip()
+
+
 def plain_repo(path: Path, files: Mapping[str, bytes] = FILES) -> Path:
     """A git repository with one commit of these files; `run.sh` is executable."""
     path.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ import pytest
 
 from gitresearch import gitcmd, sync
 from gitresearch.errors import GitResearchError
-from gitresearch.repo import Repo
+from gitresearch.repo import Repo, blob_oid
 from gitresearch.trial import BranchName, Hypothesis
 from tests.build import add_trial, git, record, study_repo
 from tests.gitservers import daemon, http
@@ -159,8 +159,7 @@ def test_the_store_reads_in_a_clone_what_it_wrote(tmp_path: Path, served: Path) 
     combined = add_trial(repo, "both at once", [first, add_trial(repo, "fewer steps")])
     record(repo, first, 0.9, "keep")
     record(repo, combined, 1.1)
-    brief = repo.put_blob(b"what the specialist saw")
-    repo.record_proposal(first.oid, b"schema = 1\n", [brief])
+    repo.record_proposal(first.oid, b"schema = 1\n", [b"what the specialist saw"])
     repo.set_best("demo", first.oid, "keep")
     git(repo, "remote", "add", "origin", str(served))
     assert len(sync.push(repo, say=_quiet).trials) == 3
@@ -169,7 +168,10 @@ def test_the_store_reads_in_a_clone_what_it_wrote(tmp_path: Path, served: Path) 
     assert theirs.trials() == repo.trials()
     assert theirs.oddities == []
     assert theirs.outcome(first.oid) == repo.outcome(first.oid)
-    assert (theirs.proposal(first.oid), theirs.blob(brief)) == (b"schema = 1\n", b"what the specialist saw")
+    assert (theirs.proposal(first.oid), theirs.blob(blob_oid(b"what the specialist saw"))) == (
+        b"schema = 1\n",
+        b"what the specialist saw",
+    )
     assert (theirs.best("demo"), theirs.studies()) == (first.oid, repo.studies())
     assert theirs.evaluator_id() != repo.evaluator_id()
 

@@ -9,6 +9,7 @@ from gitresearch.errors import GitResearchError
 from gitresearch.repo import lookup
 from gitresearch.repo.core import Core
 from gitresearch.repo.door import guarded
+from gitresearch.repo.objects import Naming
 from gitresearch.repo.values import File
 from gitresearch.text import one_line
 
@@ -53,25 +54,14 @@ class Content(Core):
 
     @guarded("edit files")
     def tree_with(self, commit: str, edits: Mapping[str, bytes | None]) -> str:
-        """The oid of the commit's tree with the edits applied; None deletes. Modes of edited files stay. FormatError
-        for a path that git or a file system would take for something else."""
-        batch = self._batch()
-        tree = self._trees.edited(batch, self._tree(commit), edits)
-        batch.sync()
-        return tree
+        """The oid that the commit's tree with the edits applied would have; nothing is written. None deletes, modes of
+        edited files stay. FormatError for a path that git or a file system would take for something else."""
+        return self._trees.edited(Naming(), self._tree(commit), edits)
 
     @guarded("compare two commits")
     def diff(self, a: str, b: str, paths: Sequence[str] | None = None) -> str:
         """The change from commit `a` to commit `b` as unified text, only under `paths` where given."""
         return lookup.diff(self._handle, self._tree(a), self._tree(b), paths)
-
-    @guarded("store a blob")
-    def put_blob(self, data: bytes) -> str:
-        """Store bytes, return their oid. A blob that no note or commit names may be pruned after two weeks."""
-        batch = self._batch()
-        oid = batch.write("blob", data)
-        batch.sync()
-        return oid
 
     @guarded("read a blob")
     def blob(self, oid: str) -> bytes:

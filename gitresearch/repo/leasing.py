@@ -18,11 +18,10 @@ class Leasing(Content):
         name = f"{CLAIMS}{checked_name(study)}/{trial_oid}"
         until = expiry(seconds)
         document = print_claim(this_process(), until, purpose)
-        with self._lock() as held:
+        with self._lock() as held, self._batch() as batch:
             old = self._refs.get(name)
             if old is not None and parse(study, trial_oid, self.blob(old)).live:
                 return None
-            batch = self._batch()
             new = batch.write("blob", document)
             batch.sync()
             try:
@@ -35,14 +34,13 @@ class Leasing(Content):
     def replace_claim(self, study: str, trial: str, old: bytes, new: bytes | None) -> bool:
         """Put `new` (None: nothing) in the place of a claim's document `old`. False where that is not what is there."""
         name = f"{CLAIMS}{checked_name(study)}/{trial}"
-        with self._lock() as held:
+        with self._lock() as held, self._batch() as batch:
             before = lookup.blob_oid(old)
             if self._refs.get(name) != before:
                 return False
             if new is None:
                 held.intend(f"{self.common_dir}/{name}.lock", f"{self.common_dir}/packed-refs.lock")
                 return self._patiently(lambda: self._refs.delete(name, before))
-            batch = self._batch()
             oid = batch.write("blob", new)
             batch.sync()
             try:

@@ -9,8 +9,8 @@ from gitresearch.outcome import Outcome
 from gitresearch.repo import identity
 from gitresearch.repo.content import Content
 from gitresearch.repo.door import guarded
-from gitresearch.repo.notes import find_note, put_note
-from gitresearch.repo.objects import TREE_MODE, Batch, Entry, print_commit, with_entry
+from gitresearch.repo.notes import find_note, put_note, put_notes
+from gitresearch.repo.objects import TREE_MODE, Batch, Entry, parse_tree, print_commit, with_entry
 from gitresearch.repo.refs import OUTCOMES, PROPOSALS, Moved
 
 RETRIES = 20
@@ -42,19 +42,20 @@ class Noting(Content):
         self._append(OUTCOMES, trial_oid, outcome.note(), f"outcome of {trial_oid[:8]}: {outcome.summary.status}")
 
     @guarded("record the proposal")
-    def record_proposal(self, trial_oid: str, document: bytes, attachments: Sequence[str] = ()) -> None:
-        """Append how a trial came about to this clone's proposal notes. `attachments` are oids of blobs that the
-        document names (brief, transcript): they are kept in the notes' own tree, so that git keeps and sends them."""
+    def record_proposal(self, trial_oid: str, document: bytes, attachments: Sequence[bytes] = ()) -> None:
+        """Append how a trial came about to this clone's proposal notes. `attachments` are blobs that the document names
+        by `blob_oid` (brief, transcript): they are kept in the notes' own tree, so that git keeps and sends them."""
         self._append(PROPOSALS, trial_oid, document, f"proposal of {trial_oid[:8]}", attachments)
 
-    def _append(self, prefix: str, trial_oid: str, note: bytes, message: str, attachments: Sequence[str] = ()) -> None:
+    def _append(
+        self, prefix: str, trial_oid: str, note: bytes, message: str, attachments: Sequence[bytes] = ()
+    ) -> None:
         self._tree(trial_oid)
         name = prefix + self.evaluator_id()
         who = f"{self._committer} {int(time.time())} +0000"
         for _ in range(RETRIES):
-            with self._lock() as held:
+            with self._lock() as held, self._batch() as batch:
                 tip = self._refs.get(name)
-                batch = self._batch()
                 blob = bytes.fromhex(batch.write("blob", note))
                 old = self._tree(tip) if tip else None
                 tree = put_note(self._trees, batch, old, trial_oid.encode(), blob)
@@ -69,15 +70,16 @@ class Noting(Content):
                     continue  # `git notes` wrote between our look and our lock file: take its tree
         raise GitResearchError(f"{name} moves faster than it can be written", f"git log -5 {name}")
 
-    def _attach(self, batch: Batch, tree: str, attachments: Sequence[str]) -> str:
+    def _attach(self, batch: Batch, tree: str, attachments: Sequence[bytes]) -> str:
         """The notes tree with blobs under `attachments/`, spread like notes; git takes no such name for a note."""
         if not attachments:
             return tree
-        entry = self._trees.entries(tree).get(ATTACHMENTS)
-        below: str | bytes | None = entry.oid if entry else None
-        for oid in attachments:
-            below = put_note(self._trees, batch, below, oid.encode(), bytes.fromhex(oid))
-        root = with_entry(self._trees.raw(tree), ATTACHMENTS, Entry(TREE_MODE, bytes.fromhex(str(below))))
+        entry = parse_tree(batch.trees[tree]).get(ATTACHMENTS)
+        oids = [batch.write("blob", data) for data in attachments]
+        below = put_notes(
+            self._trees, batch, entry.oid if entry else None, [(oid.encode(), bytes.fromhex(oid)) for oid in oids]
+        )
+        root = with_entry(batch.trees[tree], ATTACHMENTS, Entry(TREE_MODE, bytes.fromhex(below)))
         made = batch.write("tree", root)
         self._trees.remember(made, root)
         return made

@@ -11,9 +11,11 @@ import itertools
 import os
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from gitresearch.errors import FormatError, GitResearchError
 
@@ -22,6 +24,9 @@ TREE_MODE = b"40000"
 _STORED_ABOVE = 2048
 _COUNTER = itertools.count()
 ATTEMPTS = 50
+MOST_OPEN = 64  # files of a batch at a time
+SYNC_THREADS = 8
+T = TypeVar("T")
 _ENTRY = re.compile(rb"([0-7]{5,6}) ([^\0]+)\0(.{20})", re.DOTALL)
 
 
@@ -124,19 +129,40 @@ class Source(Protocol):
         """An object's type and size in bytes."""
 
 
+class Naming:
+    """A sink that keeps nothing: for asking what an object would be called."""
+
+    def write(self, kind: str, data: bytes) -> str:
+        """The oid."""
+        return name_object(kind, data)[0]
+
+
 class Batch:
-    """The loose objects of one operation. Nothing may name them in a ref before `sync` has returned."""
+    """The loose objects of one operation, as a context: they are there when `sync` has returned, no ref may name them
+    before, and what was not synced at the end is dropped."""
 
     def __init__(self, objects: Path, *, durable: bool) -> None:
         self._objects = str(objects)
         self._durable = durable
         self._folders: set[str] = set()
+        self.trees: dict[str, bytes] = {}  # what was written, for an operation that goes on from it
+        self._open: dict[str, tuple[int, str]] = {}  # by their path to be: an open file and the path it has so far
+
+    def __enter__(self) -> "Batch":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._drop()
 
     def write(self, kind: str, data: bytes) -> str:
         """Store an object and return its oid. Writing one that is there already costs one look."""
         oid, whole = name_object(kind, data)
         folder = f"{self._objects}/{oid[:2]}"
         path = f"{folder}/{oid[2:]}"
+        if kind == "tree":
+            self.trees[oid] = data
+        if path in self._open:
+            return oid
         try:
             # An empty file under the right name is what a power cut leaves of an unsynced write: write it again.
             if os.stat(path).st_size:
@@ -144,34 +170,64 @@ class Batch:
         except FileNotFoundError:
             pass
         packed = zlib.compress(whole, 0 if len(whole) > _STORED_ABOVE and kind == "tree" else 1)
-        self._place(folder, path, packed)
+        if len(self._open) >= MOST_OPEN:
+            self._place()
+        self._open[path] = self._make(folder, packed)
         return oid
 
-    def _place(self, folder: str, path: str, data: bytes) -> None:
+    def _make(self, folder: str, data: bytes) -> tuple[int, str]:
         temporary = f"{folder}/tmp_obj_{os.getpid()}_{next(_COUNTER)}"  # noqa: S108  git prunes files of this name
         handle, made = make_file(temporary, 0o444)
-        if made:
-            self._folders.add(self._objects)
+        self._folders |= {folder, self._objects} if made else {folder}
         try:
-            try:
-                write_all(handle, data)
-                if self._durable:
-                    os.fsync(handle)
-            finally:
-                os.close(handle)
-            os.rename(temporary, path)
+            write_all(handle, data)
         except BaseException:
+            os.close(handle)
             discard(temporary)
             raise
-        self._folders.add(folder)
+        return handle, temporary
+
+    def _place(self) -> None:
+        """Give what was written its names; its bytes are on disk before, where the store is durable."""
+        try:
+            if self._durable:
+                _together(os.fsync, [handle for handle, _ in self._open.values()])
+            for path, (_, temporary) in self._open.items():
+                os.rename(temporary, path)
+        finally:
+            self._drop()
+
+    def _drop(self) -> None:
+        for handle, temporary in self._open.values():
+            os.close(handle)
+            discard(temporary)  # those that were renamed are not there any more
+        self._open.clear()
 
     def sync(self) -> None:
-        """Make everything written so far survive a power cut, where the store is durable."""
+        """Put everything written so far in its place and make it survive a power cut, where the store is durable."""
+        self._place()
         if self._durable:
-            for folder in sorted(self._folders):
-                with contextlib.suppress(FileNotFoundError):  # git has packed and synced its objects meanwhile
-                    sync_folder(folder)
+            _together(_sync_if_there, sorted(self._folders))
         self._folders.clear()
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(SYNC_THREADS, "sync")
+
+
+def _together(sync: Callable[[T], None], things: Sequence[T]) -> None:
+    """Sync several things at once: they share the journal's commits. Eight files take 1.8 ms, not 4.3 (ext4)."""
+    if len(things) == 1:
+        sync(things[0])
+    else:
+        for _ in _threads().map(sync, things):
+            pass
+
+
+def _sync_if_there(folder: str) -> None:
+    with contextlib.suppress(FileNotFoundError):  # git has packed and synced its objects meanwhile
+        sync_folder(folder)
 
 
 def make_file(path: str, mode: int) -> tuple[int, bool]:

@@ -55,13 +55,12 @@ class Repo(Noting, Leasing):
         times = [lookup.commit_time(self._odb.read(oid)[1]) for oid in parents]
         # A child is younger than its parents, on a fast loop and a set-back clock too: time orders the lineage.
         seconds = max(int(clock.time()), 1 + max(times)) if time is None else time
-        batch = self._batch()
-        tree = self._trees.edited(batch, self._tree(parents[0]), edits)
         author = f"{identity.specialist_author(hypothesis.specialist)} {seconds} +0000"
         committer = f"{self._committer} {seconds} +0000"
-        return self._commit_trial(
-            batch, hypothesis, print_commit(tree, parents, author, committer, hypothesis.message())
-        )
+        with self._batch() as batch:
+            tree = self._trees.edited(batch, self._tree(parents[0]), edits)
+            raw = print_commit(tree, parents, author, committer, hypothesis.message())
+            return self._commit_trial(batch, hypothesis, raw)
 
     @guarded("make the baseline")
     def make_baseline(self, study: str, base: str) -> Trial:
@@ -69,7 +68,8 @@ class Repo(Noting, Leasing):
         who = f"{BASELINE} {lookup.commit_time(self._odb.read(base)[1])} +0000"
         hypothesis = Hypothesis("measure the unchanged recipe", study, "baseline", operator="baseline")
         raw = print_commit(self._tree(base), [base], who, who, hypothesis.message())
-        return self._commit_trial(self._batch(), hypothesis, raw)
+        with self._batch() as batch:
+            return self._commit_trial(batch, hypothesis, raw)
 
     def _commit_trial(self, batch: Batch, hypothesis: Hypothesis, raw: bytes) -> Trial:
         trial = read_commit(batch.write("commit", raw), raw)

@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from gitresearch.errors import GitResearchError
+from gitresearch.sandbox.waiting import until_ended
 from gitresearch.sandbox.world import Ended, Limits, Sandbox, World, environment
 
 POLL_SECONDS = 0.05
@@ -101,7 +102,7 @@ class Process:
             if self.wall - last_tick > 0.5:
                 last_tick = self.wall
                 on_tick(self.cpu if self.limits.cpu_seconds is not None else self.wall)
-            time.sleep(POLL_SECONDS if self.wall > 0.5 else POLL_SECONDS / 10)
+            until_ended(self._popen.pid, POLL_SECONDS, POLL_SECONDS if self.wall > 0.5 else POLL_SECONDS / 10)
         return status, ""
 
     def _late(self) -> str:

@@ -13,19 +13,13 @@ from gitresearch.errors import FormatError, GitResearchError
 from gitresearch.repo import Repo
 from gitresearch.repo.objects import Entry, parse_tree, print_tree, with_entry
 from gitresearch.repo.trees import check_path
-from tests.build import FILES, git, plain_repo
+from tests.build import FILES, add_trial, git, plain_repo, put_raw
 
 EVIL = [
     "", "/", "/a", "a/", "a//b", ".", "..", "a/../b", "./a", ".git", ".GIT", ".Git/config", "a/.git/hooks/x", "git~1",
     "GIT~1/x", ".git ", ".git.", ".git. .", ".git::$INDEX_ALLOCATION", "a\\b", "a\x00b", "a\nb", "a\x1b[2Jb",
     "a\u202eb", ".g\u200cit", "x" * 256, "/".join(["d"] * 40), "\udcff",
 ]  # fmt: skip
-
-
-def put_raw(repo: Repo, kind: str, data: bytes) -> str:
-    """An object that git itself would refuse to make."""
-    command = ["git", f"--git-dir={repo.git_dir}", "hash-object", "-t", kind, "-w", "--stdin", "--literally"]
-    return subprocess.run(command, input=data, capture_output=True, check=True).stdout.decode().strip()
 
 
 def commit_tree(repo: Repo, tree: str) -> str:
@@ -62,6 +56,8 @@ def test_edits_change_only_what_they_name(repo: Repo) -> None:
     head = repo.head_commit()
     edits = {"run.sh": b"#!/bin/sh\n", "lib/model.py": None, "new/deep/file.py": b"x = 1\n"}
     tree = repo.tree_with(head, edits)
+    assert not Path(repo.common_dir, "objects", tree[:2], tree[2:]).exists()  # it was only asked for
+    assert add_trial(repo, edits=edits).tree == tree
     listed = git(repo, "ls-tree", "-r", tree)
     assert [line.split()[0] + line.split("\t")[1] for line in listed.splitlines()] == [
         "100644new/deep/file.py", "100755run.sh", "100644train.py",
@@ -166,7 +162,7 @@ def test_export_refuses_hostile_trees_before_it_writes(repo: Repo, tmp_path: Pat
 def test_diff_is_unified_text(repo: Repo) -> None:
     """The change between two commits, whole or under some paths."""
     head = repo.head_commit()
-    changed = commit_tree(repo, repo.tree_with(head, {"train.py": b"LR = 0.2\n", "lib/model.py": b"WIDTH = 9\n"}))
+    changed = add_trial(repo, edits={"train.py": b"LR = 0.2\n", "lib/model.py": b"WIDTH = 9\n"}).oid
     assert "+WIDTH = 9" in repo.diff(head, changed)
     only = repo.diff(head, changed, ["train.py"])
     assert "-LR = 0.1\n" in only
@@ -177,7 +173,7 @@ def test_diff_is_unified_text(repo: Repo) -> None:
 
 def test_blobs_come_back(repo: Repo) -> None:
     """Bytes of any kind; asking for what is no blob is an error with a command to type."""
-    oid = repo.put_blob(b"\0\xff brief")
+    oid = put_raw(repo, "blob", b"\0\xff brief")
     assert repo.blob(oid) == b"\0\xff brief"
     for other in (repo.head_commit(), "0" * 40):
         with pytest.raises(GitResearchError) as caught:

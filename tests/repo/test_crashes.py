@@ -1,5 +1,6 @@
 """Killed writers: what was acknowledged is there, git finds nothing broken, and no lock is left to remove by hand."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from gitresearch.errors import GitResearchError
-from gitresearch.repo import Repo, core, locks, packing
+from gitresearch.repo import Repo, blob_oid, core, locks, packing
+from gitresearch.repo.objects import Batch
 from tests.build import STUDY, add_trial, git, outcome, record
 
 WRITER = """
@@ -110,6 +112,21 @@ def test_a_killed_packer_leaves_nothing_to_clean_up(repo: Repo, monkeypatch: pyt
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("durable", [True, False])
+def test_an_operation_that_fails_leaves_no_object(repo: Repo, durable: bool) -> None:
+    """What was written before it failed is not there under its name, and its files and descriptors are gone."""
+    objects = repo.common_dir / "objects"
+    before, open_files = set(objects.rglob("*")), len(os.listdir("/dev/fd"))
+    with contextlib.suppress(InterruptedError), Batch(objects, durable=durable) as batch:
+        oids = [batch.write("blob", b"object %d" % n) for n in range(100)]
+        assert len(os.listdir("/dev/fd")) <= open_files + 64
+        assert len(list(objects.rglob("tmp_obj*"))) == 36
+        raise InterruptedError
+    left = {path.name for path in objects.rglob("*") if path.is_file()} - {path.name for path in before}
+    assert left == {oid[2:] for oid in oids[:64]}
+    assert len(os.listdir("/dev/fd")) == open_files
+
+
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
 @pytest.mark.parametrize("call", ["rename", "openat", "write", "fsync", "unlink", "close", "pwrite64"])
 def test_a_writer_killed_at_a_system_call_breaks_no_promise(repo: Repo, tmp_path: Path, call: str) -> None:
@@ -210,11 +227,13 @@ def test_a_busy_writer_is_named(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_an_empty_object_of_a_power_cut_is_written_again(repo: Repo) -> None:
     """Without syncs a power cut leaves an empty file under the right name; the next write replaces it."""
-    oid = repo.put_blob(b"precious")
+    trial = add_trial(repo)
+    repo.record_proposal(trial.oid, b"schema = 1\n", [b"precious"])
+    oid = blob_oid(b"precious")
     path = repo.common_dir / "objects" / oid[:2] / oid[2:]
     path.chmod(0o644)
     path.write_bytes(b"")
-    assert repo.put_blob(b"precious") == oid
+    repo.record_proposal(trial.oid, b"schema = 1\n", [b"precious"])
     assert Repo.open(repo.git_dir).blob(oid) == b"precious"
 
 

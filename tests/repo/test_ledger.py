@@ -13,7 +13,7 @@ from gitresearch.repo import NewTrial, Record, Repo
 from gitresearch.repo import cache as cache_module
 from gitresearch.repo import store as store_module
 from gitresearch.trial import Trial
-from tests.build import STUDY, TIME, add_trial, git, hypothesis, outcome, record, study_repo
+from tests.build import STUDY, TIME, add_trial, git, hypothesis, outcome, put_raw, record, study_repo
 
 
 def cold(repo: Repo) -> list[Record]:
@@ -306,7 +306,7 @@ def test_packing_changes_no_answer(repo: Repo, monkeypatch: pytest.MonkeyPatch) 
     trials = [add_trial(repo, f"try {n}") for n in range(20)]
     for trial in trials:
         record(repo, trial)
-    unnamed = repo.put_blob(b"named by nobody yet")
+    unnamed = put_raw(repo, "blob", b"named by nobody yet")
     before = cold(repo)
     from gitresearch.repo import packing, stream
 
