@@ -111,7 +111,6 @@ def test_a_killed_packer_leaves_nothing_to_clean_up(repo: Repo, monkeypatch: pyt
         assert repo.pack_if_needed() is False
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("durable", [True, False])
 def test_an_operation_that_fails_leaves_no_object(repo: Repo, durable: bool) -> None:
     """What was written before it failed is not there under its name, and its files and descriptors are gone."""
@@ -127,19 +126,25 @@ def test_an_operation_that_fails_leaves_no_object(repo: Repo, durable: bool) -> 
     assert len(os.listdir("/dev/fd")) == open_files
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
 @pytest.mark.parametrize("call", ["rename", "openat", "write", "fsync", "unlink", "close", "pwrite64"])
 def test_a_writer_killed_at_a_system_call_breaks_no_promise(repo: Repo, tmp_path: Path, call: str) -> None:
     """Killed as it enters a system call; a dozen points are spread over those that three trials make."""
     trace = tmp_path / "trace"
-    writer(repo, 3, prefix=("strace", "-qq", "-o", str(trace), f"--trace=write,{call}"), durable=True).communicate()
-    lines = trace.read_text().splitlines()
-    ready = next(n for n, line in enumerate(lines) if '"ready' in line)
-    calls = [n for n, line in enumerate(lines) if line.startswith(f"{call}(")]
-    points = [at + 1 for at, n in enumerate(calls) if n > ready]
+    writer(
+        repo, 3, prefix=("strace", "-f", "-qq", "-o", str(trace), f"--trace=write,{call}"), durable=True
+    ).communicate()
+    lines = [line.split(maxsplit=1) for line in trace.read_text().splitlines()]
+    ready = next(n for n, (_, line) in enumerate(lines) if '"ready' in line)
+    calls: dict[str, list[int]] = {}  # strace counts those of each thread
+    for n, (thread, line) in enumerate(lines):
+        if line.startswith(f"{call}("):
+            calls.setdefault(thread, []).append(n)
+    points = sorted({at + 1 for mine in calls.values() for at, n in enumerate(mine) if n > ready})
     killed = 0
     for when in points[:: max(1, len(points) // 12)]:
-        prefix = ("strace", "-qq", "-o", "/dev/null", f"--inject={call}:signal=KILL:when={when}")
+        prefix = ("strace", "-f", "-qq", "-o", "/dev/null", f"--inject={call}:signal=KILL:when={when}")
         process = writer(repo, 3, prefix=prefix, durable=True)
         said = process.communicate(timeout=60)[0]
         killed += said.count("outcome") < 3
@@ -239,20 +244,29 @@ def test_an_empty_object_of_a_power_cut_is_written_again(repo: Repo) -> None:
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
 def test_objects_are_synced_before_the_ref_that_names_them(repo: Repo, tmp_path: Path) -> None:
-    """Objects, then the branch, then the note's objects, then the notes ref: each is on disk before the next begins."""
+    """Objects, then the branch, then the note's objects, then the notes ref: each is on disk before the next begins,
+    and no object gets its name before its bytes are."""
     repo.evaluator_id()
     trace = tmp_path / "trace"
     prefix = ("strace", "-f", "-qq", "-y", "-e", "trace=fsync,rename", "-o", str(trace))
     process = writer(repo, 1, prefix=prefix, durable=True)
     process.communicate(timeout=60)
     pending: set[str] = set()
+    synced: set[str] = set()
+    begun: dict[str, str] = {}
     renamed = 0
     for line in trace.read_text().splitlines():
+        thread = line.split()[0]
         if "fsync(" in line:
-            pending.discard(line.split("<")[1].split(">")[0])
+            begun[thread] = line.split("<")[1].split(">")[0]
+        if "fsync" in line and line.endswith("= 0"):
+            pending.discard(begun[thread])
+            synced.add(begun[thread])
         elif 'rename("' in line and "/objects/" in line:
+            assert line.split('"')[1] in synced
             pending.add(os.path.dirname(line.split('"')[3]))
         elif 'rename("' in line and "/refs/" in line:
             renamed += 1
             assert not pending, f"{line} before {pending} were synced"
     assert renamed >= 3
+    assert len(synced) > 10
