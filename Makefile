@@ -6,6 +6,9 @@ JOBS ?= auto
 RUN := .venv/installed
 DEV := .venv/installed-dev
 
+# Where it is set, every process of the tests compiles everything anew: a third of their time.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test test-slow lint format docs bench
 .DELETE_ON_ERROR:
 

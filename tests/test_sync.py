@@ -134,6 +134,7 @@ def base_url(request: pytest.FixtureRequest, served: Path) -> Iterator[str]:
         yield url
 
 
+@pytest.mark.slow
 def test_three_clones_hold_the_same_search(tmp_path: Path, ada: Copy, base_url: str) -> None:
     """What two evaluators found, a third clone has: trials, studies, and the notes of both."""
     url = f"{base_url}/golf.git"

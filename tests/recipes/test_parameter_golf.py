@@ -72,6 +72,7 @@ CHOICES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "value"), [(n, v) for n, values in CHOICES.items() for v in values])
 def test_one_token_at_a_time_predicts_what_the_whole_does(
     parts: Callable[..., ModuleType], name: str, value: object

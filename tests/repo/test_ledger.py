@@ -103,6 +103,7 @@ def test_random_histories_read_alike_by_every_way(repo: Repo, seed: int) -> None
         assert fresh.leaders(STUDY, 4, direction) == Repo.open(repo.git_dir, cache=False).leaders(STUDY, 4, direction)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["packs", "one pack", "loose"])
 def test_many_trials_read_alike_packed_and_loose(repo: Repo, state: str) -> None:
     """A child of git's reads packs, we read loose objects; both give what was written."""

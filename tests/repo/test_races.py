@@ -52,6 +52,7 @@ def race(target: object, arguments: list[tuple[object, ...]]) -> None:
     assert [racer.exitcode for racer in racers] == [0] * len(racers)
 
 
+@pytest.mark.slow
 def test_eight_processes_lose_no_outcome(repo: Repo) -> None:
     """Eight evaluators of one clone append to one notes ref at once; all outcomes are there, in one chain."""
     trials = [add_trial(repo, f"try {n}") for n in range(64)]
