@@ -123,7 +123,7 @@ class Refs:
             return False
         try:
             reference.delete()
-        except (pygit2.GitError, KeyError) as error:
+        except (pygit2.GitError, KeyError, OSError) as error:  # OSError: the lock file is there
             lock = f"{self._dir}/{name}.lock"
             if "lock" in str(error):
                 raise Locked(lock if os.path.exists(lock) else f"{self._dir}/packed-refs.lock") from error

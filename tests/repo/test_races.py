@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 import time
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -73,6 +74,20 @@ def test_four_processes_never_claim_one_trial_twice(repo: Repo, tmp_path: Path) 
     race(claim_all, [(str(repo.git_dir), oids, gate, str(tmp_path / f"got{n}")) for n in range(4)])
     got = [oid for n in range(4) for oid in json.loads((tmp_path / f"got{n}").read_text())]
     assert sorted(got) == sorted(oids)
+
+
+def test_a_release_waits_for_a_live_git(repo: Repo) -> None:
+    """A packing git holds the claim's lock file for a moment: the release waits, as every other write does."""
+    trial = add_trial(repo)
+    claim = repo.claim(STUDY, trial.oid, 60)
+    assert claim is not None
+    lock = repo.common_dir / f"refs/gitresearch/claims/{STUDY}/{trial.oid}.lock"
+    lock.touch()
+    timer = threading.Timer(0.1, lock.unlink)
+    timer.start()
+    claim.release()
+    timer.join()
+    assert repo.claims(STUDY) == []
 
 
 def test_a_claim_is_held_renewed_and_released(repo: Repo) -> None:
