@@ -118,6 +118,14 @@ def edits_of(answer: Answer, files: Mapping[str, bytes], surface: Surface) -> Ed
     return edits
 
 
+def heading(text: str) -> tuple[str, str, float | None]:
+    """Title, reason and expected change of a text that holds nothing else. EditError where it has no title."""
+    if len(text) > MAX_ANSWER:
+        raise EditError(f"the hypothesis is longer than {MAX_ANSWER} characters")
+    found = _header(_answer_lines(text))
+    return _title(found), _prose(found.get("why", "")), _expected(found.get("expect", ""))
+
+
 class _Mark(NamedTuple):
     """A marker line: where it stands, which kind (`<`, `=`, `>`), how long, and what an opening one opens."""
 

@@ -123,7 +123,7 @@ class Proposer:
         spent = Usage()
         why = ""
         for attempt in range(TRIES):
-            proposal = self.agent.propose(replace(request, seed=request.seed + attempt))
+            proposal = self.agent.propose(replace(request, seed=request.seed + attempt, again=why))
             spent += proposal.usage
             why = self.refusal(request.files, request.specialist, proposal.edits)
             if not why:

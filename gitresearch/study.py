@@ -19,7 +19,7 @@ from gitresearch.text import printable
 from gitresearch.trial import NAME
 
 STUDY_FILE = "study.toml"
-AGENTS = ("offline", "openai")
+AGENTS = ("offline", "openai", "command")
 _DIRECTIONS = ("min", "max")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _CLOCKS = ("cpu", "wall")
@@ -173,11 +173,13 @@ class Evaluator:
 
 @dataclass(frozen=True)
 class Agent:
-    """Who proposes. `model`, `base_url` and `key_env` (the variable that holds the key) are for `openai`."""
+    """Who proposes. `base_url` is for `openai`; `command` is a known coding agent's name or any command line;
+    `model` and `key_env` (the variable that holds the key) are for both."""
 
     kind: str = "offline"
     model: str = ""
     base_url: str = ""
+    command: str = ""
     key_env: str = "OPENAI_API_KEY"
     max_tokens: int = 8_000
     timeout_seconds: float = 300.0
@@ -189,6 +191,7 @@ class Agent:
     def check(self) -> None:
         _choice("kind", self.kind, AGENTS)
         _require("model", self.kind != "openai" or bool(self.model), "names the model the openai agent asks")
+        _require("command", self.kind != "command" or bool(_argv("command", self.command)), "names the program to run")
         _require("max_tokens", self.max_tokens > 0, "must be more than 0")
         _require("timeout_seconds", self.timeout_seconds > 0, "must be more than 0")
         _require("key_env", bool(_VARIABLE.fullmatch(self.key_env)), "is the name of a variable, not the key itself")

@@ -20,7 +20,7 @@ PACKAGE = CHECKOUT / "gitresearch"
 ORDER = [
     *("errors", "text", "trial", "outcome", "study", "surface", "lineage", "decision", "gitcmd", "share"),
     *("repo", "sandbox", "machine", "workdir", "failures", "hooks", "model", "match", "edit", "agents", "brief"),
-    *("agents.offline", "agents.openai"),
+    *("agents.folder", "agents.offline", "agents.openai", "agents.command"),
     *("evaluate", "propose", "lab", "loop", "engines", "review", "sync", "audit", "cli"),
 ]
 

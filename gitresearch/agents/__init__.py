@@ -38,7 +38,8 @@ class Usage:
 @dataclass(frozen=True)
 class Request:
     """What an agent is given. `files` are the parent's files under the recipe's root, by path from the repository's
-    root; `files_of` gives those of any trial of the study; `seed` makes the agent's own draws repeatable."""
+    root; `files_of` gives those of any trial of the study; `seed` makes the agent's own draws repeatable; `again` is
+    why its last answer to the same request came to nothing."""
 
     study: Study
     specialist: Specialist
@@ -49,6 +50,7 @@ class Request:
     lineage: Lineage
     files_of: Callable[[str], Files]
     seed: int
+    again: str = ""
 
     @property
     def surface(self) -> Surface:

@@ -136,6 +136,8 @@ def prompt(request: Request) -> str:
         room -= len(parts[path])
     order = sorted(parts, key=lambda path: (not surface.touches(path), path))
     start = f"You start from trial {request.parent.short}, whose files these are; the operator is {request.operator}."
+    if request.again:
+        start += f"\nYour last answer came to nothing: {request.again}. Propose something else."
     sections = ["# The recipe's files", *(parts[path] for path in order), request.brief.rstrip()]
     return "\n\n".join([*sections, f"# Your turn\n{start}"])
 

@@ -147,17 +147,20 @@ def changed_since(opened: Opened) -> bool:
         return True  # somebody is at work on it
 
 
-def with_agent(study: Study, kind: str | None, model: str | None, base_url: str | None) -> Study:
+def with_agent(study: Study, kind: str | None, model: str | None, base_url: str | None, command: str | None) -> Study:
     """The study with another agent for this run; the lineage records who proposed what."""
     agent = study.agent
     agent = replace(
         agent,
-        kind=kind or agent.kind,
+        kind=kind or ("command" if command else agent.kind),
+        command=command or agent.command,
         model=model or agent.model,
         base_url=base_url or os.environ.get("OPENAI_BASE_URL", "") or agent.base_url,
     )
     if agent.kind == "openai" and not agent.model:
         raise GitResearchError("the openai agent needs a model", "gitresearch run --agent openai --model NAME")
+    if agent.kind == "command" and not agent.command.strip():
+        raise GitResearchError("the command agent needs a command", "gitresearch run --command codex")
     return replace(study, agent=agent)
 
 

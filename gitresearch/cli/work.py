@@ -23,10 +23,13 @@ from gitresearch.study import Study
 
 
 def agent_options(command: Callable[..., None]) -> Callable[..., None]:
-    """--agent, --model, --base-url: another agent than the study's for this call."""
+    """--agent, --model, --base-url, --command: another agent than the study's for this call."""
+    command = click.option(
+        "--command", "program", metavar="PROGRAM", help="A coding agent by name (codex, claude, …) or command line."
+    )(command)
     command = click.option("--base-url", metavar="URL", help="An OpenAI-compatible server.")(command)
-    command = click.option("--model", metavar="NAME", help="The model the openai agent asks.")(command)
-    return click.option("--agent", type=click.Choice(["offline", "openai"]), help="Who proposes.")(command)
+    command = click.option("--model", metavar="NAME", help="The model that is asked.")(command)
+    return click.option("--agent", type=click.Choice(["offline", "openai", "command"]), help="Who proposes.")(command)
 
 
 def work_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -50,6 +53,10 @@ def make_agent(study: Study) -> Agent:
         from gitresearch.agents.openai import OpenAIAgent  # noqa: PLC0415
 
         return OpenAIAgent(study)
+    if study.agent.kind == "command":
+        from gitresearch.agents.command import CommandAgent  # noqa: PLC0415
+
+        return CommandAgent(study, cache_dir() / "work")
     from gitresearch.agents.offline import OfflineAgent  # noqa: PLC0415
 
     return OfflineAgent()
@@ -85,7 +92,7 @@ def open_lab(opened: Opened, progress: Progress, allow_unsandboxed: bool) -> Lab
 @work_options
 def run(
     trials: int | None, hours: float | None, dollars: float | None, agent: str | None, model: str | None,
-    base_url: str | None, jobs: int | None, allow_unsandboxed: bool, plain: bool,
+    base_url: str | None, program: str | None, jobs: int | None, allow_unsandboxed: bool, plain: bool,
 ) -> None:  # fmt: skip
     """Propose and evaluate until a budget ends.
 
@@ -96,7 +103,7 @@ def run(
     opened = open_study(begin=True)
     if changed_since(opened):
         say("study.toml has changed since the study began, which keeps to its base commit; rename it to begin another")
-    study = with_agent(opened.study, agent, model, base_url)
+    study = with_agent(opened.study, agent, model, base_url, program)
     limits = study.study_budget
     plan = Plan(
         trials=trials,
@@ -165,13 +172,13 @@ def finish(lab: Lab, report: Report) -> None:
 @agent_options
 def propose(
     specialist: str | None, parent: str | None, operator: str | None, agent: str | None, model: str | None,
-    base_url: str | None,
+    base_url: str | None, program: str | None,
 ) -> None:  # fmt: skip
     """Make one trial by SPECIALIST (or whose turn it is), without evaluating it."""
     from gitresearch.cli.look import found  # noqa: PLC0415  (look is not needed by run)
 
     opened = open_study(begin=True)
-    study = with_agent(opened.study, agent, model, base_url)
+    study = with_agent(opened.study, agent, model, base_url, program)
     opened.repo.clear_stale_locks()
     lineage = opened.lineage()
     if not len(lineage):
