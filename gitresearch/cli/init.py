@@ -61,7 +61,7 @@ confirm = 5
 {evaluator}
 
 [agent]
-kind = "offline"               # offline needs no key; openai asks any compatible server (model, base_url)
+kind = "offline"               # offline: no key. openai: any compatible server (model, base_url). command: a coding agent
 
 [[specialists]]
 name = "generalist"
