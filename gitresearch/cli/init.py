@@ -61,7 +61,7 @@ confirm = 5
 {evaluator}
 
 [agent]
-kind = "offline"               # offline: no key. openai: any compatible server (model, base_url). command: a coding agent
+kind = "offline"               # or openai (any compatible server), or command (a coding agent)
 
 [[specialists]]
 name = "generalist"
