@@ -20,7 +20,7 @@ PACKAGE = CHECKOUT / "gitresearch"
 ORDER = [
     *("errors", "text", "trial", "outcome", "study", "surface", "lineage", "decision", "gitcmd", "share"),
     *("repo", "sandbox", "machine", "workdir", "failures", "hooks", "model", "match", "edit", "agents", "brief"),
-    *("agents.folder", "agents.offline", "agents.openai", "agents.command"),
+    *("agents.folder", "agents.patch", "agents.offline", "agents.openai", "agents.command"),
     *("evaluate", "propose", "lab", "loop", "engines", "review", "sync", "audit", "cli"),
 ]
 

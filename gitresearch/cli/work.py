@@ -4,8 +4,10 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from queue import SimpleQueue
 from types import FrameType
+from typing import BinaryIO
 
 import click
 
@@ -14,12 +16,15 @@ from gitresearch.agents import Agent
 from gitresearch.cli import render
 from gitresearch.cli.context import Opened, cache_dir, changed_since, open_study, say, with_agent
 from gitresearch.cli.progress import Progress, choose_progress
+from gitresearch.errors import GitResearchError
 from gitresearch.evaluate import Evaluator
 from gitresearch.lab import Lab
 from gitresearch.lineage import Node
 from gitresearch.loop import Loop, Plan, Report, Stop
 from gitresearch.propose import Proposer, Turn, next_turn
-from gitresearch.study import Study
+from gitresearch.study import Specialist, Study
+from gitresearch.surface import Surface
+from gitresearch.trial import Trial
 
 
 def agent_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -169,29 +174,80 @@ def finish(lab: Lab, report: Report) -> None:
 @click.argument("specialist", required=False)
 @click.option("--parent", metavar="TRIAL", help="Start from this trial instead of the head.")
 @click.option("--operator", type=click.Choice(["draft", "improve", "repair", "ablate"]), help="What kind of step.")
+@click.option("--patch", type=click.File("rb"), metavar="FILE", help="Your own change, as a patch; - is stdin.")
+@click.option("--from-worktree", is_flag=True, help="Your own change, as it stands in the checkout.")
+@click.option("-m", "--message", metavar="TEXT", help="Your hypothesis: a line, and more below it.")
+@click.option("--expect", type=float, metavar="NUMBER", help="The change of the metric you expect.")
 @agent_options
 def propose(
-    specialist: str | None, parent: str | None, operator: str | None, agent: str | None, model: str | None,
-    base_url: str | None, program: str | None,
+    specialist: str | None, parent: str | None, operator: str | None, patch: BinaryIO | None, from_worktree: bool,
+    message: str | None, expect: float | None, agent: str | None, model: str | None, base_url: str | None,
+    program: str | None,
 ) -> None:  # fmt: skip
-    """Make one trial by SPECIALIST (or whose turn it is), without evaluating it."""
+    """Make one trial by SPECIALIST (or whose turn it is), without evaluating it.
+
+    With --patch or --from-worktree the change is your own: it goes to the specialist whose surface it lies in, and
+    starts from the head unless --parent names the trial it was made on. The checkout is left as it is.
+    """
     from gitresearch.cli.look import found  # noqa: PLC0415  (look is not needed by run)
 
+    own = patch is not None or from_worktree
+    if own and (patch is not None) == from_worktree:
+        raise click.UsageError("give --patch or --from-worktree, not both")
+    if own and (agent or model or base_url or program):
+        raise click.UsageError("--patch and --from-worktree take no agent")
+    if not own and (message is not None or expect is not None):
+        raise click.UsageError("--message and --expect go with --patch or --from-worktree")
     opened = open_study(begin=True)
-    study = with_agent(opened.study, agent, model, base_url, program)
+    study = opened.study if own else with_agent(opened.study, agent, model, base_url, program)
     opened.repo.clear_stale_locks()
     lineage = opened.lineage()
     if not len(lineage):
         lineage.put(Node(opened.repo.make_baseline(study.name, opened.base)))
     start = found(opened, parent) if parent else (lineage.head or next(iter(lineage))).trial
     seed = study.agent.seed + len(lineage)
-    turn = next_turn(study, lineage, {}, set(), seed)
-    who = study.specialist(specialist) if specialist else turn.specialist if turn else study.specialists[0]
     kind = operator or ("draft" if start.operator == "baseline" else "improve")
-    proposer = Proposer(opened.repo, study, make_agent(study))
+    if own:
+        offered = patch.read() if patch is not None else None
+        proposing, who = own_change(opened, start, specialist, offered, message, expect)
+        study = replace(study, agent=replace(study.agent, kind="patch", model=""))
+    else:
+        turn = next_turn(study, lineage, {}, set(), seed)
+        who = study.specialist(specialist) if specialist else turn.specialist if turn else study.specialists[0]
+        proposing = make_agent(study)
+    proposer = Proposer(opened.repo, study, proposing)
     trial, _ = proposer.answer(lineage, proposer.request(lineage, Turn(who, kind, start, seed)))
     say(f"proposed {trial.branch}: {trial.subject}")
     click.echo(trial.oid)
+
+
+def own_change(
+    opened: Opened, start: Trial, name: str | None, patch: bytes | None, message: str | None, expected: float | None
+) -> tuple[Agent, Specialist]:
+    """A person's change as an agent, and the specialist whose surface it lies in."""
+    from gitresearch.agents.patch import PatchAgent, edits_of, message_of, worktree  # noqa: PLC0415
+
+    repo, study = opened.repo, opened.study
+    more: dict[str, bytes] = {}
+    if patch is None:
+        if repo.workdir is None:
+            raise GitResearchError("a bare repository has no checkout", "gitresearch propose --patch FILE")
+        patch, more = worktree(repo.git_dir, repo.workdir, study.recipe.folder)
+    files = {path: repo.blob(file.oid) for path, file in repo.files(start.oid, study.recipe.folder).items()}
+    edits = edits_of(files, patch, more)
+    if not edits:
+        raise GitResearchError(f"the change leaves the files of {start.short} as they are", "git status")
+    words = message if message is not None else message_of(patch)
+    if not words.strip():
+        raise GitResearchError("the change has no hypothesis", "gitresearch propose … -m 'what you expect, and why'")
+    named = [study.specialist(name)] if name else list(study.specialists)
+    outside = {who: Surface.of(who.surface).violations(files, edits) for who in named}
+    who = min(named, key=lambda who: len(outside[who]))
+    if outside[who]:
+        whose = f"of {who.name}" if name else "of any specialist"
+        why = f"the change is outside the surface {whose}: {'; '.join(outside[who][:3])}"
+        raise GitResearchError(why, f"gitresearch brief {who.name}, which says what it may edit")
+    return PatchAgent(edits, words, expected), who
 
 
 @click.command(short_help="Evaluate trials that have no outcome yet.")
