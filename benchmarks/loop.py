@@ -21,6 +21,7 @@ from pathlib import Path
 from statistics import median
 
 from gitresearch.agents import Proposal, Request
+from gitresearch.briefing import Briefing
 from gitresearch.evaluate import Evaluator
 from gitresearch.lab import Lab
 from gitresearch.loop import Loop, Plan, Stop
@@ -137,7 +138,7 @@ def measure(count: int, trials: int, box: Sandbox, scratch: Path) -> tuple[float
     lab = Lab(repo, study, repo.study_base("bench") or "", evaluator)
     started = time.perf_counter() - began
     watcher = Silent()
-    Loop(lab, Proposer(repo, study, Counting(count)), Plan(trials=trials), Stop(), watcher).run()
+    Loop(lab, Proposer(Briefing(repo, study, lab.base), Counting(count)), Plan(trials=trials), Stop(), watcher).run()
     times = watcher.times[study.seeds.baseline :]
     each = [b - a for a, b in itertools.pairwise(times)]
     return started, median(each) - TRAINING, median(floor(box, top) for _ in range(7))

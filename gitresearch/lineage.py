@@ -223,6 +223,24 @@ class Lineage:
             out.append(parents[0])
         return out[::-1]
 
+    def ancestors(self, oid: str, most: int) -> set[str]:
+        """The trial and what it stands on through all its parents, nearest first, as far as `most` trials."""
+        found, waiting = {oid}, [oid]
+        for current in waiting:
+            for node in self.parents(current):
+                if node.trial.oid not in found and len(found) < most:
+                    found.add(node.trial.oid)
+                    waiting.append(node.trial.oid)
+        return found
+
+    def keeps(self, n: int) -> list[Node]:
+        """The n best-scored keeps, best first."""
+        return self._of(self._by_score["keep"].first(n))
+
+    def baselines(self) -> list[Node]:
+        """The measured baselines of the study, best first."""
+        return self._of(self._by_score["baseline"].first())
+
     def depth_gain(self, oid: str) -> float | None:
         """The gain of a trial over its first parent, in the metric's units; None where either has no score."""
         parents = self.parents(oid)

@@ -10,11 +10,10 @@ from dataclasses import asdict, dataclass, replace
 
 import tomli_w
 
-from gitresearch import brief
 from gitresearch.agents import Agent, Files, Proposal, ProposalFailed, Request, Usage
-from gitresearch.errors import FormatError
+from gitresearch.briefing import Briefing
 from gitresearch.lineage import Lineage, Node
-from gitresearch.repo import Repo, blob_oid
+from gitresearch.repo import blob_oid
 from gitresearch.study import Specialist, Study
 from gitresearch.surface import Edits, Surface
 from gitresearch.text import clean
@@ -55,7 +54,7 @@ def next_turn(study: Study, lineage: Lineage, busy: Mapping[str, int], tired: se
     else:
         weights = [1 + 4 * figures[s.name].statuses["keep"] / turns[s.name] if s.name in figures else 1 for s in rested]
         specialist = rng.choices(rested, weights)[0]
-    failed = repairable(lineage, specialist.name)
+    failed = repairable(lineage, specialist.name) if study.agent.lineage else None
     if failed is not None and rng.random() < 0.5:
         return Turn(specialist, "repair", failed.trial, rng.getrandbits(31))
     operator = "draft" if head.status == "baseline" else "improve"
@@ -70,48 +69,28 @@ def repairable(lineage: Lineage, specialist: str) -> Node | None:
     return None
 
 
+def _alone(lineage: Lineage, parent: Trial) -> Lineage:
+    node = lineage.get(parent.oid)
+    return Lineage(lineage.objective, [node] if node else [])
+
+
 class Proposer:
     """Makes trials of one study."""
 
-    def __init__(self, repo: Repo, study: Study, agent: Agent) -> None:
-        self.repo, self.study, self.agent = repo, study, agent
-        self._blobs: dict[str, bytes] = {}
-        self._lines: dict[str, tuple[str, ...]] = {}
-
-    def files_of(self, commit: str) -> Files:
-        """The commit's files under the recipe's root, by path from the repository's root."""
-        entries = self.repo.files(commit, self.study.recipe.folder)
-        return {path: self._blob(entry.oid) for path, entry in entries.items()}
-
-    def _blob(self, oid: str) -> bytes:
-        """A blob, held once however many trials share it: trials differ in a file or two."""
-        if oid not in self._blobs:
-            self._blobs[oid] = self.repo.blob(oid)
-        return self._blobs[oid]
-
-    def _evidence(self, oid: str) -> tuple[str, ...]:
-        """The log lines that show why a trial failed. Read once: each brief shows the latest failures again."""
-        if oid in self._lines:
-            return self._lines[oid]
-        try:
-            outcome = self.repo.outcome(oid)
-        except FormatError:
-            return ()
-        lines = outcome.failure.lines if outcome and outcome.failure else ()
-        if outcome and outcome.summary.status != "harness_abort":  # that one may get another outcome
-            self._lines[oid] = lines
-        return lines
+    def __init__(self, briefing: Briefing, agent: Agent) -> None:
+        self.repo, self.study, self.briefing, self.agent = briefing.repo, briefing.study, briefing, agent
 
     def request(self, lineage: Lineage, turn: Turn) -> Request:
+        """The turn as an agent sees it; of the lineage nothing but its parent where the study leaves lineage out."""
         return Request(
             study=self.study,
             specialist=turn.specialist,
             operator=turn.operator,
             parent=turn.parent,
-            files=self.files_of(turn.parent.oid),
-            brief=brief.render(self.study, turn.specialist, lineage, turn.parent.oid, evidence=self._evidence),
-            lineage=lineage,
-            files_of=self.files_of,
+            files=self.briefing.files_of(turn.parent.oid),
+            brief=self.briefing.text(lineage, turn.specialist, turn.parent.oid),
+            lineage=lineage if self.study.agent.lineage else _alone(lineage, turn.parent),
+            files_of=self.briefing.files_of,
             seed=turn.seed,
         )
 
@@ -121,7 +100,7 @@ class Proposer:
         ProposalFailed where the agent found no edit, or only ones that were tried before.
         """
         spent = Usage()
-        why = ""
+        why, shown = "", self.study.agent.lineage
         for attempt in range(TRIES):
             proposal = self.agent.propose(replace(request, seed=request.seed + attempt, again=why))
             spent += proposal.usage
@@ -131,7 +110,7 @@ class Proposer:
                 known = lineage.same_tree(tree)
                 if known is None:
                     return self._commit(request, replace(proposal, usage=spent)), spent.dollars
-                why = f"the same files were tried before, in {known.trial.short}"
+                why = "the same files were tried before" + (f", in {known.trial.short}" if shown else "")
         raise ProposalFailed(f"{request.specialist.name} found no new edit: {why}", usage=spent)
 
     def refusal(self, files: Files, specialist: Specialist, edits: Edits) -> str:
@@ -156,6 +135,7 @@ class Proposer:
             "operator": request.operator,
             "agent": self.study.agent.kind,
             "model": request.specialist.model or self.study.agent.model,
+            "lineage": self.study.agent.lineage,
             "seed": request.seed,
             "brief": brief_blob,
             "transcript": said,

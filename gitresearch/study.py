@@ -184,6 +184,7 @@ class Agent:
     max_tokens: int = 8_000
     timeout_seconds: float = 300.0
     temperature: float | None = None
+    lineage: bool = True  # false: the control arm, whose agents see their parent's files and nothing of other trials
     dollars_per_million_in: float = 0.0
     dollars_per_million_out: float = 0.0
     seed: int = 0

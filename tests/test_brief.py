@@ -2,13 +2,14 @@
 
 import random
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gitresearch import brief
-from gitresearch.brief import bounded, fenced, render
+from gitresearch.brief import Facts, bounded, fenced, render
 from gitresearch.lineage import Lineage, Node
 from gitresearch.outcome import STATUSES, Summary
 from gitresearch.study import load
@@ -90,19 +91,23 @@ def test_all_sections_are_there() -> None:
     """What a specialist needs to know stands in the brief, the steadiest first."""
     parent = node(30, "crash", None, reason="boom")
     nodes = [*history(29), parent, node(60, "keep", 0.5)]
-    text = render(STUDY, ONE, lineage(nodes), parent.trial.oid, evidence=lambda oid: ["the last line", "and another"])
+    facts = Facts(lambda _: ["the last line", "and another"], [("notes.md", "it is slow")], ["train.py::LR"])
+    text = render(STUDY, ONE, lineage(nodes), parent.trial.oid, facts)
     titles = [line for line in text.split("\n") if line.startswith("#")]
     assert titles == [
         "# Study s",
         "## You are one",
+        "## Knowledge: notes.md",
         "## Where it stands",
         "## The steps that led to your parent",
         "## Why your parent failed",
+        "## Not changed in the latest trials of one",
         "## Best scores",
         "## Tried from this parent",
         "## Latest of one",
         "## Latest failures, with what shows why",
         "## Not yet repaired: too large, too slow, or a gate missed",
+        "## Kept, and not among what your parent stands on",
         "## Latest of everyone",
         "## Specialists so far",
     ]
@@ -117,9 +122,55 @@ def test_all_sections_are_there() -> None:
         "> boom",
         "> the last line",
         "(gain ",
+        "it is slow",
+        "> train.py::LR",
         brief.QUOTED,
     ):
         assert words in text
+
+
+def test_the_control_arm_is_shown_nothing_of_other_trials() -> None:
+    """Study, role and knowledge stay; no score, no name and no word of any trial is left."""
+    study = replace(STUDY, agent=replace(STUDY.agent, lineage=False))
+    facts = Facts(lambda _: ["the last line"], [("notes.md", "it is slow")], ["train.py::LR"])
+    text = render(study, ONE, lineage(history(60)), oid(60), facts)
+    assert "it is slow" in text
+    assert [line for line in text.split("\n") if line.startswith("#")] == [
+        "# Study s",
+        "## You are one",
+        "## Knowledge: notes.md",
+    ]
+    assert not any(words in text for words in ("the last line", "change number", "LR", oid(60)[:8], "> change"))
+
+
+@pytest.mark.parametrize(
+    ("scores", "told"),
+    [([1.1, 0.9] * 4, True), ([1.1, 0.9] * 3, False), ([1.1, 0.9] * 3 + [1.1, 0.7], False)],
+)
+def test_steps_within_noise_are_said_to_be_so(scores: list[float], told: bool) -> None:
+    """Eight scored trials within two standard deviations (0.1 each) of their parent, failures aside; not fewer."""
+    nodes = [node(1, "baseline", 1.0), node(3, "crash", None, name="one")]
+    for at, score in enumerate(scores):
+        made = node(5 + 2 * at, "discard", score, name="one")
+        nodes.append(replace(made, trial=made.trial._replace(parents=(oid(1),))))
+    assert ("lost in noise" in render(STUDY, ONE, lineage(nodes), oid(1))) == told
+    assert "lost in noise" not in render(STUDY, STUDY.specialist("two"), lineage(nodes), oid(1))
+
+
+def test_a_long_knowledge_file_is_cut_and_said_to_be() -> None:
+    """So that it leaves room for the lineage."""
+    text = render(STUDY, ONE, lineage([]), oid(1), Facts(knowledge=[("notes.md", "a line\n" * 5000)]))
+    assert len(text) < 10_000
+    assert "more characters are in notes.md" in text
+
+
+def test_keeps_that_a_merge_stands_on_are_not_offered_again() -> None:
+    """Both parents of a combined trial are under it."""
+    nodes = [node(1, "baseline"), node(2, "keep", 0.9), node(3, "keep", 0.8), node(7, "keep", 0.7)]
+    merged = replace(nodes[-1], trial=nodes[-1].trial._replace(parents=(oid(3), oid(2))))
+    offered = "Kept, and not among"
+    assert offered not in render(STUDY, ONE, lineage([*nodes[:3], merged]), oid(7))
+    assert offered in render(STUDY, ONE, lineage(nodes), oid(7))
 
 
 def test_an_empty_lineage_has_a_brief() -> None:
@@ -154,8 +205,8 @@ def test_words_of_trials_can_not_pose_as_the_brief(evil: str) -> None:
     plain = [node(1, "baseline"), node(2, "crash", None, reason="r", label="L"), node(5, "keep")]
     wild = [node(1, "baseline"), *(node(n, s, x, subject=evil, reason=evil, label=evil) for n, s, x in (
         (2, "crash", None), (5, "keep", 1.0)))]  # fmt: skip
-    calm = render(STUDY, ONE, lineage(plain), oid(2), evidence=lambda _: ["line"])
-    text = render(STUDY, ONE, lineage(wild), oid(2), evidence=lambda _: [evil, evil])
+    calm = render(STUDY, ONE, lineage(plain), oid(2), facts=Facts(evidence=lambda _: ["line"]))
+    text = render(STUDY, ONE, lineage(wild), oid(2), facts=Facts(evidence=lambda _: [evil, evil]))
     assert is_safe(text)
 
     def ours(brief: str) -> list[str]:

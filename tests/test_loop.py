@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from gitresearch.agents import Proposal, Request
+from gitresearch.briefing import Briefing
 from gitresearch.errors import GitResearchError
 from gitresearch.lab import Lab
 from gitresearch.lineage import Node
@@ -85,6 +86,10 @@ def value_of(repo: Repo, trial: Trial) -> float:
     return float(data.decode().split("=")[1])
 
 
+def briefing(repo: Repo, study: Study) -> Briefing:
+    return Briefing(repo, study, repo.study_base(study.name) or "")
+
+
 def make_loop(
     repo: Repo,
     study: Study,
@@ -97,7 +102,7 @@ def make_loop(
     rng = random.Random(1)
     runs = runs or FakeRuns(lambda trial, _seed, _purpose: value_of(repo, trial) + rng.gauss(0, 0.001))
     lab = Lab(repo, study, repo.study_base("s") or "", runs)
-    proposer = Proposer(repo, study, FakeAgent(values))
+    proposer = Proposer(briefing(repo, study), FakeAgent(values))
     watcher = Quiet()
     return Loop(lab, proposer, Plan(**plan), stop or Stop(), watcher), runs, watcher  # type: ignore[arg-type]
 
@@ -229,7 +234,7 @@ def test_an_edit_outside_the_surface_never_becomes_a_trial(
 ) -> None:
     """The hook, the study, a deletion, a new file: a proposal that leaves its surface makes no commit and no branch."""
     loop, runs, watcher = make_loop(repo, study, [], trials=2)
-    loop.proposer = Proposer(repo, study, Intruder([0.5, 0.6, 0.7, 0.8, 0.9, 0.95], extra=extra))
+    loop.proposer = Proposer(briefing(repo, study), Intruder([0.5, 0.6, 0.7, 0.8, 0.9, 0.95], extra=extra))
     loop.run()
 
     assert [record.trial.operator for record in repo.trials("s")] == ["baseline"]

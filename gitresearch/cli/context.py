@@ -164,6 +164,11 @@ def with_agent(study: Study, kind: str | None, model: str | None, base_url: str 
     return replace(study, agent=agent)
 
 
+def without_lineage(study: Study) -> Study:
+    """The control arm: agents see their parent's files, and nothing of other trials."""
+    return replace(study, agent=replace(study.agent, lineage=False))
+
+
 def cache_dir() -> Path:
     """Where data and work in progress live: outside every repository."""
     home = os.environ.get("GITRESEARCH_CACHE") or os.environ.get("XDG_CACHE_HOME")

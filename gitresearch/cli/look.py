@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from gitresearch.cli import render
-from gitresearch.cli.context import Opened, changed_since, open_study, say
+from gitresearch.cli.context import Opened, changed_since, open_study, say, without_lineage
 from gitresearch.decision import FRESH, detectable, pooled, values
 from gitresearch.errors import GitResearchError
 from gitresearch.lineage import Lineage, Node
@@ -249,14 +249,16 @@ def diff(trial: str, other: str | None) -> None:
 @click.command(short_help="Print what a specialist would be shown.")
 @click.argument("specialist")
 @click.option("--parent", metavar="TRIAL", help="From this trial instead of the head.")
-def brief(specialist: str, parent: str | None) -> None:
+@click.option("--no-lineage", is_flag=True, help="As in the control arm, which sees nothing of other trials.")
+def brief(specialist: str, parent: str | None, no_lineage: bool) -> None:
     """Print exactly what SPECIALIST would be shown now."""
-    from gitresearch import brief as briefs  # noqa: PLC0415  (the verb has the module's name)
+    from gitresearch.briefing import Briefing  # noqa: PLC0415  (no other look needs it)
 
     opened = open_study()
+    study = without_lineage(opened.study) if no_lineage else opened.study
     lineage = opened.lineage()
     who = opened.study.specialist(specialist)
     start = found(opened, parent) if parent else (lineage.head.trial if lineage.head else None)
     if start is None:
         raise GitResearchError("the baseline has no score yet", "gitresearch run --trials 0")
-    click.echo(briefs.render(opened.study, who, lineage, start.oid))
+    click.echo(Briefing(opened.repo, study, opened.base).text(lineage, who, start.oid), nl=False)

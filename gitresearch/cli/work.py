@@ -13,8 +13,9 @@ import click
 
 from gitresearch import sandbox
 from gitresearch.agents import Agent
+from gitresearch.briefing import Briefing
 from gitresearch.cli import render
-from gitresearch.cli.context import Opened, cache_dir, changed_since, open_study, say, with_agent
+from gitresearch.cli.context import Opened, cache_dir, changed_since, open_study, say, with_agent, without_lineage
 from gitresearch.cli.progress import Progress, choose_progress
 from gitresearch.errors import GitResearchError
 from gitresearch.evaluate import Evaluator
@@ -28,7 +29,10 @@ from gitresearch.trial import Trial
 
 
 def agent_options(command: Callable[..., None]) -> Callable[..., None]:
-    """--agent, --model, --base-url, --command: another agent than the study's for this call."""
+    """--agent, --model, --base-url, --command, --no-lineage: another agent than the study's for this call."""
+    command = click.option("--no-lineage", is_flag=True, help="The control arm: agents see nothing of other trials.")(
+        command
+    )
     command = click.option(
         "--command", "program", metavar="PROGRAM", help="A coding agent by name (codex, claude, …) or command line."
     )(command)
@@ -97,7 +101,7 @@ def open_lab(opened: Opened, progress: Progress, allow_unsandboxed: bool) -> Lab
 @work_options
 def run(
     trials: int | None, hours: float | None, dollars: float | None, agent: str | None, model: str | None,
-    base_url: str | None, program: str | None, jobs: int | None, allow_unsandboxed: bool, plain: bool,
+    base_url: str | None, program: str | None, no_lineage: bool, jobs: int | None, allow_unsandboxed: bool, plain: bool,
 ) -> None:  # fmt: skip
     """Propose and evaluate until a budget ends.
 
@@ -109,6 +113,7 @@ def run(
     if changed_since(opened):
         say("study.toml has changed since the study began, which keeps to its base commit; rename it to begin another")
     study = with_agent(opened.study, agent, model, base_url, program)
+    study = without_lineage(study) if no_lineage else study
     limits = study.study_budget
     plan = Plan(
         trials=trials,
@@ -121,7 +126,11 @@ def run(
     progress = choose_progress(study, plain=plain)
     lab = open_lab(Opened(opened.repo, study, opened.base), progress, allow_unsandboxed)
     report = drive(
-        Loop(lab, Proposer(opened.repo, study, make_agent(study)), plan, stop := Stop(), progress), stop, progress
+        Loop(
+            lab, Proposer(Briefing(opened.repo, study, opened.base), make_agent(study)), plan, stop := Stop(), progress
+        ),
+        stop,
+        progress,
     )
     finish(lab, report)
 
@@ -182,7 +191,7 @@ def finish(lab: Lab, report: Report) -> None:
 def propose(
     specialist: str | None, parent: str | None, operator: str | None, patch: BinaryIO | None, from_worktree: bool,
     message: str | None, expect: float | None, agent: str | None, model: str | None, base_url: str | None,
-    program: str | None,
+    program: str | None, no_lineage: bool,
 ) -> None:  # fmt: skip
     """Make one trial by SPECIALIST (or whose turn it is), without evaluating it.
 
@@ -200,6 +209,7 @@ def propose(
         raise click.UsageError("--message and --expect go with --patch or --from-worktree")
     opened = open_study(begin=True)
     study = opened.study if own else with_agent(opened.study, agent, model, base_url, program)
+    study = without_lineage(study) if no_lineage else study
     opened.repo.clear_stale_locks()
     lineage = opened.lineage()
     if not len(lineage):
@@ -215,7 +225,7 @@ def propose(
         turn = next_turn(study, lineage, {}, set(), seed)
         who = study.specialist(specialist) if specialist else turn.specialist if turn else study.specialists[0]
         proposing = make_agent(study)
-    proposer = Proposer(opened.repo, study, proposing)
+    proposer = Proposer(Briefing(opened.repo, study, opened.base), proposing)
     trial, _ = proposer.answer(lineage, proposer.request(lineage, Turn(who, kind, start, seed)))
     say(f"proposed {trial.branch}: {trial.subject}")
     click.echo(trial.oid)
