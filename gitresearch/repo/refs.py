@@ -123,7 +123,10 @@ class Refs:
             return False
         try:
             reference.delete()
-        except (pygit2.GitError, KeyError, OSError) as error:  # OSError: the lock file is there
+        except (pygit2.GitError, KeyError, OSError) as error:
+            # libgit2 raises it for a lock file that is there, in two wordings, and for a full disk or no permission.
+            if isinstance(error, OSError) and not re.search("failed to lock file|File exists", str(error)):
+                raise
             lock = f"{self._dir}/{name}.lock"
             if "lock" in str(error):
                 raise Locked(lock if os.path.exists(lock) else f"{self._dir}/packed-refs.lock") from error

@@ -9,11 +9,13 @@ import threading
 import time
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from gitresearch.repo import Repo
 from gitresearch.repo.claims import parse, print_claim, this_process
+from gitresearch.repo.refs import Locked, Refs
 from tests.build import STUDY, add_trial, git, outcome
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -88,6 +90,21 @@ def test_a_release_waits_for_a_live_git(repo: Repo) -> None:
     claim.release()
     timer.join()
     assert repo.claims(STUDY) == []
+
+
+@pytest.mark.parametrize(
+    ("told", "raised"),
+    [("failed to create locked file 'x.lock': File exists", Locked),
+     ("failed to lock file 'x.lock' for writing: ", Locked),
+     ("failed to create locked file 'x.lock': No space left on device", OSError)],
+)  # fmt: skip
+def test_only_a_lock_that_is_there_is_waited_for(tmp_path: Path, told: str, raised: type[Exception]) -> None:
+    """libgit2 tells both in the same way; a full disk is said at once, and not to be another program's doing."""
+    reference = Mock(target="1" * 40)
+    reference.delete.side_effect = OSError(told)
+    refs = Refs(Mock(references={"refs/x": reference}), tmp_path, durable=False)
+    with pytest.raises(raised):
+        refs.delete("refs/x", "1" * 40)
 
 
 def test_a_claim_is_held_renewed_and_released(repo: Repo) -> None:
