@@ -4,11 +4,10 @@ Pure. An axis is `path::Symbol` for each top-level function, class or assignment
 surface names, where it names symbols), and the path itself for any other file.
 """
 
-import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 
-from gitresearch.surface import Surface, python_tree, symbol_spans
+from gitresearch.surface import Surface, bound_names, definitions, first_line, python_tree
 
 
 def axes(files: Mapping[str, bytes], surface: Surface) -> dict[str, bytes]:
@@ -16,9 +15,10 @@ def axes(files: Mapping[str, bytes], surface: Surface) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for path in sorted(files):
         if surface.covers(path):
-            found |= {f"{path}::{name}" if name else path: text for name, text in _symbols(path, files[path])}
+            symbols = _symbols(files[path], ()) if path.endswith(".py") else {}
+            found |= {f"{path}::{name}": text for name, text in symbols.items()} or {path: files[path]}
         elif names := surface.symbols_in(path):
-            found |= {f"{path}::{name}": text for name, text in _named(files[path], names)}
+            found |= {f"{path}::{name}": text for name, text in _symbols(files[path], names).items()}
     return found
 
 
@@ -31,41 +31,15 @@ def changed(before: Mapping[str, bytes], after: Mapping[str, bytes], surface: Su
 
 
 @lru_cache(maxsize=1024)
-def _symbols(path: str, data: bytes) -> tuple[tuple[str, bytes], ...]:
-    """A file's top-level symbols; the file as one axis where it is no Python, or has none."""
+def _symbols(data: bytes, wanted: tuple[str, ...]) -> Mapping[str, bytes]:
+    """The text of the wanted symbols, or of every top-level one; none where the file is no Python."""
     try:
-        tree = python_tree(data) if path.endswith(".py") else ast.Module([], [])
+        tree = python_tree(data)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return (("", data),)
+        return {}
+    every = ((name, node) for node in tree.body for name in bound_names(node) if name)
     lines = data.split(b"\n")
-    found = []
-    for node in tree.body:
-        for name in _names(node):
-            found.append((name, b"\n".join(lines[_first(node) - 1 : node.end_lineno])))
-    return tuple(found) or (("", data),)
-
-
-def _names(node: ast.stmt) -> Iterable[str]:
-    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-        return [node.name]
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-    return [target.id for target in targets if isinstance(target, ast.Name)]
-
-
-def _first(node: ast.stmt) -> int:
-    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
-    return min([node.lineno, *(decorator.lineno for decorator in decorators)])
-
-
-@lru_cache(maxsize=1024)
-def _named(data: bytes, names: tuple[str, ...]) -> tuple[tuple[str, bytes], ...]:
-    lines = data.split(b"\n")
-    found = []
-    for name in names:
-        try:
-            spans = symbol_spans(data.decode("utf-8"), [name])
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            continue
-        if spans:
-            found.append((name, b"\n".join(b"\n".join(lines[start - 1 : end]) for start, end in spans)))
-    return tuple(found)
+    found: dict[str, bytes] = {}
+    for name, node in definitions(tree, set(wanted)) if wanted else every:
+        found[name] = found.get(name, b"") + b"\n".join(lines[first_line(node) - 1 : node.end_lineno])
+    return found

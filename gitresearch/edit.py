@@ -39,6 +39,11 @@ from gitresearch.surface import Edits, Surface, python_tree, safe_path
 from gitresearch.text import clean, is_safe, one_line
 
 MAX_ANSWER = MAX_FILE = 1 << 20
+# How an agent is told to state its hypothesis; `heading` and `parse` read it.
+HEADING = """\
+title: the change in one line of at most 72 characters, imperative
+why: the mechanism you expect, and what in the lineage speaks for it
+expect: the change of the metric you expect, as a signed number"""
 MAX_BLOCKS, MAX_MISMATCHES = 100, 3
 _MARK = re.compile(r"(<{5,9}) ?(SEARCH|FILE|DELETE)|(={5,9})|(>{5,9})(?: ?(?:SEARCH|REPLACE|FILE|DELETE))?")
 _FENCE = re.compile(r"(?:`{3,}|~{3,})[\w+.-]*")
@@ -112,10 +117,15 @@ def edits_of(answer: Answer, files: Mapping[str, bytes], surface: Surface) -> Ed
     edits = {path: data for path, data in applied.edits.items() if files.get(path) != data}
     if not edits:
         raise EditError("the edit changes nothing")
+    check(edits, files, surface)
+    return edits
+
+
+def check(edits: Edits, files: Mapping[str, bytes], surface: Surface) -> None:
+    """EditError where edits leave the surface, or make files that are broken in themselves."""
     wrong = surface.violations(files, edits) + broken(edits)
     if wrong:
         raise EditError("; ".join(wrong[:5]))
-    return edits
 
 
 def heading(text: str) -> tuple[str, str, float | None]:

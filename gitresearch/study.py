@@ -201,6 +201,10 @@ class Agent:
         for name in ("dollars_per_million_in", "dollars_per_million_out"):
             _require(name, getattr(self, name) >= 0, "must not be negative")
 
+    def dollars(self, tokens_in: int, tokens_out: int) -> float:
+        """What so many tokens cost."""
+        return (tokens_in * self.dollars_per_million_in + tokens_out * self.dollars_per_million_out) / 1e6
+
 
 @dataclass(frozen=True)
 class Specialist:

@@ -113,23 +113,26 @@ def python_tree(source: str | bytes) -> ast.Module:
 def symbol_spans(source: str, names: Iterable[str]) -> list[tuple[int, int]]:
     """Line ranges of the named top-level functions, classes, assignments or methods in Python source."""
     wanted = set(names)
-    found = _definitions(python_tree(source), wanted)
-    return [(_first_line(node), node.end_lineno or node.lineno) for _, node in found]
+    found = definitions(python_tree(source), wanted)
+    return [(first_line(node), node.end_lineno or node.lineno) for _, node in found]
 
 
-def _definitions(tree: ast.Module, wanted: set[str]) -> Iterator[_Definition]:
+def definitions(tree: ast.Module, wanted: set[str]) -> Iterator[_Definition]:
     """The statements that define a wanted name, outermost first. One that also assigns to another name is none."""
     for node in tree.body:
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            if node.name in wanted:
-                yield node.name, node
-            elif isinstance(node, ast.ClassDef):
-                yield from _methods(node, wanted)
-        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            names = [target.id if isinstance(target, ast.Name) else "" for target in targets]
-            if wanted.issuperset(names):
-                yield names[0], node
+        names = bound_names(node)
+        if names and wanted.issuperset(names):
+            yield names[0], node
+        elif isinstance(node, ast.ClassDef):
+            yield from _methods(node, wanted)
+
+
+def bound_names(node: ast.stmt) -> list[str]:
+    """The names that a definition or assignment binds; an empty one for each target that is no plain name."""
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [target.id if isinstance(target, ast.Name) else "" for target in targets]
 
 
 def _methods(node: ast.ClassDef, wanted: set[str]) -> Iterator[_Definition]:
@@ -138,7 +141,8 @@ def _methods(node: ast.ClassDef, wanted: set[str]) -> Iterator[_Definition]:
             yield f"{node.name}.{inner.name}", inner
 
 
-def _first_line(node: ast.stmt) -> int:
+def first_line(node: ast.stmt) -> int:
+    """The line it begins on, with its decorators."""
     decorators: list[ast.expr] = getattr(node, "decorator_list", [])
     return min([node.lineno, *(decorator.lineno for decorator in decorators)])
 
@@ -152,8 +156,8 @@ def _without(data: bytes, names: Iterable[str]) -> list[bytes]:
     if b"\r" in data.replace(b"\r\n", b"") or b"\0" in data:
         raise ValueError("it holds a lone carriage return or NUL, which shifts line numbers")
     lines = body.split(b"\n")
-    for name, node in reversed(list(_definitions(python_tree(body.decode("utf-8")), set(names)))):
-        start, end = _first_line(node), node.end_lineno or node.lineno
+    for name, node in reversed(list(definitions(python_tree(body.decode("utf-8")), set(names)))):
+        start, end = first_line(node), node.end_lineno or node.lineno
         head = lines[start - 1][: node.col_offset] if start == node.lineno else _decorator_head(lines[start - 1])
         tail = lines[end - 1][node.end_col_offset or 0 :]
         lines[start - 1 : end] = [head + b"::" + name.encode() + _uncommented(tail)]

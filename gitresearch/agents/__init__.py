@@ -76,6 +76,11 @@ class ProposalFailed(GitResearchError):
         self.transcript = transcript
 
 
+def trailer_word(text: str) -> str:
+    """A program's or a model's name in the characters that a trailer takes."""
+    return "".join(char if char.isascii() and char.isprintable() and not char.isspace() else "-" for char in text)
+
+
 class Agent(Protocol):
     """One way to propose. `reads_lineage`: whether it looks at the request's lineage, which must then hold still."""
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gitresearch import edit, failures
-from gitresearch.agents import Proposal, ProposalFailed, Request, Usage, folder
+from gitresearch.agents import Proposal, ProposalFailed, Request, Usage, folder, trailer_word
 from gitresearch.errors import FormatError, GitResearchError
 from gitresearch.sandbox import CannotStart, Ended, Limits, Process, Sandbox, World
 from gitresearch.study import Agent as AgentSettings
@@ -45,9 +45,7 @@ influence measures it later; do not train or download anything here. There is no
 
 Then write {hypothesis} in exactly this form:
 
-title: the change in one line of at most 72 characters, imperative
-why: the mechanism you expect, and what in the lineage speaks for it
-expect: the change of the metric you expect, as a signed number
+{form}
 
 You start from trial {parent}; the operator is {operator}. You may edit: {surface}
 """
@@ -121,8 +119,8 @@ class CommandAgent:
 
     def _propose(self, request: Request, top: Path) -> Proposal:
         prompt = PROMPT.format(
-            brief=BRIEF, hypothesis=HYPOTHESIS, parent=request.parent.short, operator=request.operator,
-            surface=", ".join(request.specialist.surface),
+            brief=BRIEF, hypothesis=HYPOTHESIS, form=edit.HEADING,
+            parent=request.parent.short, operator=request.operator, surface=", ".join(request.specialist.surface),
         ) + (f"\nYour last change was refused: {request.again}\n" if request.again else "")  # fmt: skip
         folder.write(request.files, top)
         (top / NOTES).mkdir()
@@ -134,9 +132,7 @@ class CommandAgent:
         try:
             self._check(ended)
             edits = folder.changes(request.files, top)
-            wrong = request.surface.violations(request.files, edits) + edit.broken(edits)
-            if wrong:
-                raise edit.EditError("; ".join(wrong[:5]))
+            edit.check(edits, request.files, request.surface)
             if any(data and self._hidden(data) != data for data in edits.values()):
                 raise edit.EditError("its change holds one of its keys")
             if not edits:
@@ -209,10 +205,7 @@ class CommandAgent:
 
 def signature(agent: str, model: str) -> str:
     """`AGENT:MODEL` in the characters a trailer takes."""
-    words = [
-        "".join(c if c.isascii() and c.isprintable() and not c.isspace() and c != ":" else "-" for c in word)[:60]
-        for word in (agent, model or "default")
-    ]
+    words = (trailer_word(word).replace(":", "-")[:60] for word in (agent, model or "default"))
     return ":".join(word or "unnamed" for word in words)
 
 
@@ -224,13 +217,13 @@ def reported(log: bytes, settings: AgentSettings) -> Usage:
         usage = found.get("usage")
         if not isinstance(usage, dict) or found.get("type") not in ("turn.completed", "result"):
             continue
-        cached = _count(usage, "cached_input_tokens") + _count(usage, "cache_read_input_tokens")
-        fresh = _count(usage, "input_tokens") + _count(usage, "cache_creation_input_tokens")
-        # codex counts cached tokens among the input, claude beside it
-        tokens_in = fresh + (_count(usage, "cache_read_input_tokens"))
+        beside = _count(
+            usage, "cache_read_input_tokens"
+        )  # claude counts cached tokens beside the input, codex among it
+        cached = beside + _count(usage, "cached_input_tokens")
+        tokens_in = beside + _count(usage, "input_tokens") + _count(usage, "cache_creation_input_tokens")
         out = _count(usage, "output_tokens")
-        rate_in, rate_out = settings.dollars_per_million_in, settings.dollars_per_million_out
-        price = (tokens_in * rate_in + out * rate_out) / 1e6
+        price = settings.dollars(tokens_in, out)
         told = found.get("total_cost_usd")
         if isinstance(told, (int, float)) and not isinstance(told, bool) and 0 <= told < 1e6:
             price = float(told)
