@@ -3,6 +3,8 @@
 Every blob is read once, however many trials share it: trials differ in a file or two.
 """
 
+from functools import cached_property
+
 from gitresearch import brief
 from gitresearch.axes import axes, changed
 from gitresearch.errors import FormatError, GitResearchError
@@ -22,7 +24,6 @@ class Briefing:
         self._blobs: dict[str, bytes] = {}
         self._lines: dict[str, tuple[str, ...]] = {}
         self._changed: dict[tuple[str, str], frozenset[str]] = {}
-        self._knowledge: list[tuple[str, str]] | None = None
 
     def files_of(self, commit: str) -> dict[str, bytes]:
         """The commit's files under the recipe's root, by path from the repository's root."""
@@ -37,20 +38,20 @@ class Briefing:
     def text(self, lineage: Lineage, specialist: Specialist, parent: str) -> str:
         """Exactly what a specialist is shown that starts from a parent."""
         untouched = self.untouched(lineage, specialist, parent) if self.study.agent.lineage else ()
-        facts = brief.Facts(self._evidence, self.knowledge(), untouched)
+        facts = brief.Facts(self._evidence, self.knowledge, untouched)
         return brief.render(self.study, specialist, lineage, parent, facts)
 
+    @cached_property
     def knowledge(self) -> list[tuple[str, str]]:
         """The study's knowledge files as they were when it began: path and text."""
-        if self._knowledge is None:
-            self._knowledge = []
-            for path in self.study.knowledge:
-                data = self.repo.read_file(self.base, path) if self.base else None
-                if data is None:
-                    why = f"the knowledge file {path} is not in commit {self.base[:8]}"
-                    raise GitResearchError(why, f"git add {path} && git commit, and begin a study under a new name")
-                self._knowledge.append((path, data.decode("utf-8", "replace")))
-        return self._knowledge
+        found = []
+        for path in self.study.knowledge:
+            data = self.repo.read_file(self.base, path) if self.base else None
+            if data is None:
+                why = f"the knowledge file {path} is not in commit {self.base[:8]}"
+                raise GitResearchError(why, f"git add {path} && git commit, and begin a study under a new name")
+            found.append((path, data.decode("utf-8", "replace")))
+        return found
 
     def untouched(self, lineage: Lineage, specialist: Specialist, parent: str) -> list[str]:
         """The axes of a surface that the specialist's latest trials left as they were."""

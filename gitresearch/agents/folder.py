@@ -41,15 +41,12 @@ def changes(before: Files, folder: Path) -> Edits:
         told = one_line(path, 100)
         if path not in before and any(glob_match(pattern, path) for pattern in LEFTOVERS):
             continue
-        status = entry.stat(follow_symlinks=False)
-        if not stat.S_ISREG(status.st_mode):
+        if not entry.is_file(follow_symlinks=False):
             raise EditError(f"{told!r} is no ordinary file")
         there.add(path)
-        if status.st_size > MAX_FILE and path not in before:
-            raise EditError(f"{told!r} has {status.st_size} bytes; a file of a trial has at most {MAX_FILE}")
         data = read(folder / path, max(MAX_FILE, len(before.get(path, b""))))
         if data is None:
-            raise EditError(f"{told!r} is too large, or changes while it is read")
+            raise EditError(f"{told!r} is too large (a file of a trial has at most {MAX_FILE} bytes), or closed to us")
         if before.get(path) != data:
             found[path] = data
             if len(found) > MAX_CHANGED:

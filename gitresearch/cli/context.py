@@ -147,9 +147,11 @@ def changed_since(opened: Opened) -> bool:
         return True  # somebody is at work on it
 
 
-def with_agent(study: Study, kind: str | None, model: str | None, base_url: str | None, command: str | None) -> Study:
+def with_agent(
+    study: Study, kind: str | None, model: str | None, base_url: str | None, command: str | None, no_lineage: bool
+) -> Study:
     """The study with another agent for this run; the lineage records who proposed what."""
-    agent = study.agent
+    agent = (without_lineage(study) if no_lineage else study).agent
     agent = replace(
         agent,
         kind=kind or ("command" if command else agent.kind),

@@ -171,7 +171,7 @@ def best(json_: bool) -> None:
 
 def standing(opened: Opened, lineage: Lineage) -> list[str]:
     """How far best and head are from the baseline, in the metric, per cent and standard deviations of the noise."""
-    base = next((node for node in lineage if node.status == "baseline" and node.score is not None), None)
+    base = next(iter(lineage.baselines()), None)
     calibration = opened.repo.outcome(base.trial.oid) if base else None
     if base is None or base.score is None or calibration is None:
         return []

@@ -15,7 +15,7 @@ from gitresearch import sandbox
 from gitresearch.agents import Agent
 from gitresearch.briefing import Briefing
 from gitresearch.cli import render
-from gitresearch.cli.context import Opened, cache_dir, changed_since, open_study, say, with_agent, without_lineage
+from gitresearch.cli.context import Opened, cache_dir, changed_since, open_study, say, with_agent
 from gitresearch.cli.progress import Progress, choose_progress
 from gitresearch.errors import GitResearchError
 from gitresearch.evaluate import Evaluator
@@ -112,8 +112,7 @@ def run(
     opened = open_study(begin=True)
     if changed_since(opened):
         say("study.toml has changed since the study began, which keeps to its base commit; rename it to begin another")
-    study = with_agent(opened.study, agent, model, base_url, program)
-    study = without_lineage(study) if no_lineage else study
+    study = with_agent(opened.study, agent, model, base_url, program, no_lineage)
     limits = study.study_budget
     plan = Plan(
         trials=trials,
@@ -208,8 +207,9 @@ def propose(
     if not own and (message is not None or expect is not None):
         raise click.UsageError("--message and --expect go with --patch or --from-worktree")
     opened = open_study(begin=True)
-    study = opened.study if own else with_agent(opened.study, agent, model, base_url, program)
-    study = without_lineage(study) if no_lineage else study
+    study = with_agent(opened.study, agent, model, base_url, program, no_lineage)
+    if own:
+        study = replace(study, agent=replace(study.agent, kind="patch", model=""))
     opened.repo.clear_stale_locks()
     lineage = opened.lineage()
     if not len(lineage):
@@ -217,33 +217,33 @@ def propose(
     start = found(opened, parent) if parent else (lineage.head or next(iter(lineage))).trial
     seed = study.agent.seed + len(lineage)
     kind = operator or ("draft" if start.operator == "baseline" else "improve")
+    briefing = Briefing(opened.repo, study, opened.base)
     if own:
         offered = patch.read() if patch is not None else None
-        proposing, who = own_change(opened, start, specialist, offered, message, expect)
-        study = replace(study, agent=replace(study.agent, kind="patch", model=""))
+        proposing, who = own_change(briefing, start, specialist, offered, message, expect)
     else:
         turn = next_turn(study, lineage, {}, set(), seed)
         who = study.specialist(specialist) if specialist else turn.specialist if turn else study.specialists[0]
         proposing = make_agent(study)
-    proposer = Proposer(Briefing(opened.repo, study, opened.base), proposing)
+    proposer = Proposer(briefing, proposing)
     trial, _ = proposer.answer(lineage, proposer.request(lineage, Turn(who, kind, start, seed)))
     say(f"proposed {trial.branch}: {trial.subject}")
     click.echo(trial.oid)
 
 
 def own_change(
-    opened: Opened, start: Trial, name: str | None, patch: bytes | None, message: str | None, expected: float | None
+    briefing: Briefing, start: Trial, name: str | None, patch: bytes | None, message: str | None, expected: float | None
 ) -> tuple[Agent, Specialist]:
     """A person's change as an agent, and the specialist whose surface it lies in."""
     from gitresearch.agents.patch import PatchAgent, edits_of, message_of, worktree  # noqa: PLC0415
 
-    repo, study = opened.repo, opened.study
+    repo, study = briefing.repo, briefing.study
     more: dict[str, bytes] = {}
     if patch is None:
         if repo.workdir is None:
             raise GitResearchError("a bare repository has no checkout", "gitresearch propose --patch FILE")
         patch, more = worktree(repo.git_dir, repo.workdir, study.recipe.folder)
-    files = {path: repo.blob(file.oid) for path, file in repo.files(start.oid, study.recipe.folder).items()}
+    files = briefing.files_of(start.oid)
     edits = edits_of(files, patch, more)
     if not edits:
         raise GitResearchError(f"the change leaves the files of {start.short} as they are", "git status")

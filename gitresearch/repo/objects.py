@@ -12,7 +12,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
@@ -189,18 +189,17 @@ class Batch:
 
     def _place(self) -> None:
         """Give what was written its names; its bytes are on disk before, where the store is durable."""
-        try:
-            if self._durable:
-                _together(os.fsync, [handle for handle, _ in self._open.values()])
-            for path, (_, temporary) in self._open.items():
-                os.rename(temporary, path)
-        finally:
-            self._drop()
+        if self._durable:
+            _together(os.fsync, [handle for handle, _ in self._open.values()])
+        for path, (handle, temporary) in list(self._open.items()):
+            os.rename(temporary, path)
+            del self._open[path]
+            os.close(handle)
 
     def _drop(self) -> None:
         for handle, temporary in self._open.values():
             os.close(handle)
-            discard(temporary)  # those that were renamed are not there any more
+            discard(temporary)
         self._open.clear()
 
     def sync(self) -> None:
@@ -221,8 +220,10 @@ def _together(sync: Callable[[T], None], things: Sequence[T]) -> None:
     if len(things) == 1:
         sync(things[0])
     else:
-        for _ in _threads().map(sync, things):
-            pass
+        begun = [_threads().submit(sync, thing) for thing in things]
+        wait(begun)  # all, before an error of one lets the files be closed
+        for future in begun:
+            future.result()
 
 
 def _sync_if_there(folder: str) -> None:

@@ -5,10 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +12,7 @@ import pytest
 
 from gitresearch.repo import Repo
 from tests.build import git, plain_repo
+from tests.fake_server import Scripted, serving
 
 HERE = Path(__file__).parents[2]
 CODEX = shutil.which("codex") or shutil.which("codex", path=str(HERE / ".venv/codex/node_modules/.bin"))
@@ -52,50 +49,32 @@ def shell(rate: float) -> str:
     )
 
 
-@contextmanager
-def responses(rates: list[float]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A server of the responses API: each conversation makes one edit by the agent's own shell tool, then ends."""
-    asked: list[dict[str, Any]] = []
+def streams(item: dict[str, Any]) -> Scripted:
+    """A turn of the responses API that makes one item."""
+    usage = {"input_tokens": 100, "input_tokens_details": {"cached_tokens": 40}, "output_tokens": 20,
+             "output_tokens_details": {"reasoning_tokens": 5}, "total_tokens": 120}  # fmt: skip
+    events = [
+        {"type": "response.created", "response": {"id": "r"}},
+        {"type": "response.output_item.done", "item": item},
+        {"type": "response.completed", "response": {"id": "r", "usage": usage}},
+    ]
+    lines = (f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events)
+    return Scripted(body="".join(lines).encode(), kind="text/event-stream")
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            item: dict[str, Any] = {"type": "message", "role": "assistant"}
-            item["content"] = [{"type": "output_text", "text": "done"}]
-            if not any(part.get("type") == "function_call_output" for part in asked[-1]["input"]):
-                item = {"type": "function_call", "call_id": "c1", "name": "exec_command"}
-                item["arguments"] = json.dumps({"cmd": shell(rates.pop(0))})
-            usage = {"input_tokens": 100, "input_tokens_details": {"cached_tokens": 40}, "output_tokens": 20,
-                     "output_tokens_details": {"reasoning_tokens": 5}, "total_tokens": 120}  # fmt: skip
-            events = [
-                {"type": "response.created", "response": {"id": "r"}},
-                {"type": "response.output_item.done", "item": item},
-                {"type": "response.completed", "response": {"id": "r", "usage": usage}},
-            ]
-            body = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "text/event-stream")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
 
-        def log_message(self, *_args: object) -> None: ...
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=http.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{http.server_address[1]}/v1", asked
-    finally:
-        http.shutdown()
-        http.server_close()
+def edits(rate: float) -> list[Scripted]:
+    """A conversation: one edit by the agent's own shell tool, and the end."""
+    call = {"type": "function_call", "call_id": "c1", "name": "exec_command"}
+    said = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "done"}]}
+    return [streams({**call, "arguments": json.dumps({"cmd": shell(rate)})}), streams(said)]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(CODEX is None, reason="codex is not installed: npm install -g @openai/codex")
 def test_codex_searches_a_repository(tmp_path: Path) -> None:
     """`gitresearch run` with the real program: its edits are trials, its cost is on record, its key is nowhere."""
-    with responses([0.5, 0.9]) as (url, asked):
-        provider = f'{{name="fake",base_url="{url}",env_key="FAKE_KEY",wire_api="responses"}}'
+    with serving(*edits(0.5), *edits(0.9)) as server:
+        provider = f'{{name="fake",base_url="{server.base_url}",env_key="FAKE_KEY",wire_api="responses"}}'
         flags = f"-c model_provider=fake -c 'model_providers.fake={provider}'"
         program = (
             f"{CODEX} exec --json --ephemeral --ignore-user-config --skip-git-repo-check"
@@ -110,7 +89,7 @@ def test_codex_searches_a_repository(tmp_path: Path) -> None:
             env={**os.environ, "FAKE_KEY": "sk-hunter2-hunter2", "GITRESEARCH_CACHE": str(tmp_path / "cache")},
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert len(asked) == 4
+    assert len(server.asked) == 4
     trials = [record.trial for record in Repo.open(top).trials("demo") if record.trial.operator != "baseline"]
     assert [trial.subject for trial in trials] == ["set the rate to 0.5", "set the rate to 0.9"]
     assert all(trial.hypothesis.assisted_by == "codex:scripted" for trial in trials)

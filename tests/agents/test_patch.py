@@ -37,10 +37,6 @@ def top(tmp_path: Path) -> Path:
     return plain_repo(tmp_path / "r", {**FILES, "study.toml": TOML.encode()})
 
 
-def diff(top: Path) -> bytes:
-    return git(top, "diff", "--binary").encode()
-
-
 def propose(top: Path, *more: str) -> int:
     return run(["-C", str(top), "propose", *more])
 
