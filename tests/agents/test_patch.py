@@ -1,5 +1,6 @@
 """A person's own edit: any patch that git takes, from a file, a mail or the checkout, under everyone's rules."""
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -124,7 +125,7 @@ def test_options_that_do_not_go_together(
     assert told in capsys.readouterr().err
 
 
-def test_any_change_that_git_can_say(top: Path) -> None:
+def test_any_change_that_git_can_say(top: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Text, binary, new, deleted and renamed files come through byte for byte, also inside another repository."""
     (top / "data.bin").write_bytes(bytes(reversed(range(256))))
     (top / "train.py").write_bytes(b"LR = 0.2\r\n# \xc3\xa4")
@@ -132,6 +133,8 @@ def test_any_change_that_git_can_say(top: Path) -> None:
     git(top, "mv", "lib/model.py", "lib/net.py")
     (top / "lib/more.py").write_text("A = 1")
     patch, new = worktree(top / ".git", top, "")
+    (plain_repo(tmp_path / "around") / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "around/tmp"))
     edits = edits_of(FILES, patch, new)
     assert edits == {
         "data.bin": bytes(reversed(range(256))), "train.py": b"LR = 0.2\r\n# \xc3\xa4", "lib/model.py": None,
