@@ -4,6 +4,11 @@ Everything below the command line raises `GitResearchError`; only the command li
 an exit code. Whatever else escapes is our bug and ends as exit code 3 with a saved report.
 """
 
+from typing import Literal
+
+# Why an agent came up with nothing: its answer was no edit; its server is out for now; it is set up wrongly.
+Fault = Literal["answer", "outage", "setup"]
+
 
 class GitResearchError(Exception):
     """An error a person can mend. `message` says what is wrong; `hint` is the command to type, or empty."""

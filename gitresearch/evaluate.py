@@ -16,14 +16,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from gitresearch import failures, machine, sandbox
 from gitresearch.errors import FormatError, GitResearchError
 from gitresearch.hooks import Hook, HookFault, Scoring, export_hook
-from gitresearch.outcome import Failure, Run
+from gitresearch.outcome import Failure, Run, now
 from gitresearch.sandbox import CannotStart, Ended, Limits, Process, Sandbox, World
 from gitresearch.study import Study
 from gitresearch.trial import Trial
@@ -48,11 +47,6 @@ TALK_FACTOR = 5.0  # of the evaluation's budget: the hook waits longer than its 
 NO_SPACE = 1 << 20  # with less room than this, whatever failed may have failed for it
 # What the file system says to names that a trial chose; anything else that it says (no space) is no trial's fault.
 _BAD_NAMES = (errno.EEXIST, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ)
-
-
-def now() -> str:
-    """The time as outcomes tell it: UTC, ISO 8601."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def longest_run(study: Study) -> float:

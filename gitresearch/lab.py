@@ -14,9 +14,9 @@ from typing import Protocol
 from gitresearch import decision
 from gitresearch.decision import Reference, Verdict
 from gitresearch.errors import GitResearchError
-from gitresearch.evaluate import RunResult, longest_run, now
+from gitresearch.evaluate import RunResult, longest_run
 from gitresearch.lineage import Lineage, Node
-from gitresearch.outcome import Failure, Outcome, Run, summarise
+from gitresearch.outcome import Failure, Outcome, Run, now, summarise
 from gitresearch.repo import Repo
 from gitresearch.study import Study
 from gitresearch.trial import Trial

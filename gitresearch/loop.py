@@ -5,6 +5,7 @@ on from git alone, and several loops on one repository share the work through cl
 processes of its own and on nothing else.
 """
 
+import random
 import threading
 import time
 from collections import Counter
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-from gitresearch.agents import ProposalFailed
+from gitresearch.agents import ProposalFailed, Usage
 from gitresearch.errors import GitResearchError
 from gitresearch.lab import Lab
 from gitresearch.outcome import Outcome
@@ -24,16 +25,20 @@ from gitresearch.trial import Trial
 POLL_SECONDS = 0.2
 MAX_ABORTS = 3  # harness faults in a row before the loop asks for a person
 CLAIMED_RETRY_SECONDS = 5.0
+PAUSE_SECONDS, LONGEST_PAUSE = 10.0, 600.0  # after the client's own retries
 
 
 @dataclass(frozen=True)
 class Plan:
-    """When to stop. 0 is no limit. `trials` counts those proposed from now on, `total` all of the study's."""
+    """When to stop. 0 is no limit; proposals under way when one is met go on. `trials` counts those proposed from now
+    on, `total` all of the study's."""
 
     trials: int | None = None
     total: int = 0
     hours: float = 0.0
     dollars: float = 0.0
+    tokens: int = 0  # in and out
+    before: Usage = field(default_factory=Usage)  # what counts for these two already
     stall_trials: int = 0
     jobs: int = 1
     only: frozenset[str] = frozenset()  # assess these trials and nothing else; empty: whatever waits
@@ -68,8 +73,9 @@ class Report:
     proposed: int = 0
     evaluated: int = 0
     unproposed: int = 0  # turns that ended without an edit
-    dollars: float = 0.0
+    usage: Usage = field(default_factory=Usage)
     seconds: float = 0.0
+    broken: GitResearchError | None = None  # the mistake in the agent's set-up that ended the proposing
 
 
 @dataclass
@@ -82,7 +88,9 @@ class _State:
     calibrating: int = 0
     confirming: int = 0
     aborts: int = 0
-    tired: set[str] = field(default_factory=set)
+    fruitless: Counter[str] = field(default_factory=Counter)  # a specialist's turns in a row without an edit
+    outages: int = 0  # failed calls in a row while the agent's server is out
+    paused_until: float = 0.0
     elsewhere: dict[str, float] = field(default_factory=dict)  # claimed by another process: when to look again
 
 
@@ -103,7 +111,10 @@ class Loop:
                     while len(running) < self.plan.jobs and (work := self._next(bool(running))):
                         running.add(slots.submit(work))
                     if not running:
-                        break
+                        if self.proposer is None or self.report.why:
+                            break
+                        time.sleep(POLL_SECONDS)  # paused: the agent's server is out
+                        continue
                     done, running = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
                     for future in done:
                         future.result()
@@ -150,9 +161,12 @@ class Loop:
         self.report.why = self._limit()
         if self.report.why:
             return None
-        turn = next_turn(
-            self.lab.study, self.lab.lineage, self.state.proposing, self.state.tired, self.lab.study.agent.seed
-        )
+        if self._paused():
+            return None
+        patience = self.lab.study.agent.patience
+        tired = {name for name, count in self.state.fruitless.items() if count >= patience}
+        draw = self.lab.study.agent.seed + self.report.unproposed  # the same turn again would fail again
+        turn = next_turn(self.lab.study, self.lab.lineage, self.state.proposing, tired, draw)
         if turn is None:
             self.report.why = "no specialist finds a new edit"
             return None
@@ -161,12 +175,18 @@ class Loop:
 
     def _end(self, busy: bool) -> Callable[[], None] | None:
         """At the end the head makes its claim; until nothing runs any more that could still change the head, wait."""
-        if busy and not self.state.confirming:
+        if self._paused() or (busy and not self.state.confirming):
             return None
         return self._confirm_next(ending=True)
 
+    def _paused(self) -> bool:
+        """Whether proposing waits for the agent's server to come back; evaluations go on meanwhile."""
+        return not self.report.why and time.monotonic() < self.state.paused_until
+
     def _limit(self) -> str:
         """Which limit is met, in words; empty while none is. Proposals under way count as made."""
+        if self.report.broken:
+            return "the agent can't work"
         plan, made = self.plan, self.report.proposed + self.state.proposing.total()
         total = len(self.lab.lineage) - 1 + self.state.proposing.total()
         hours = (time.monotonic() - self.state.started) / 3600
@@ -176,8 +196,11 @@ class Loop:
             return f"the study's {plan.total} trials are made"
         if plan.hours and hours >= plan.hours:
             return f"{plan.hours:g} hours are over"
-        if plan.dollars and self.report.dollars >= plan.dollars:
-            return f"{self.report.dollars:.2f} of {plan.dollars:.2f} dollars are spent"
+        spent = plan.before + self.report.usage
+        if plan.dollars and spent.dollars >= plan.dollars:
+            return f"{spent.dollars:.2f} of {plan.dollars:.2f} dollars are spent"
+        if plan.tokens and spent.tokens >= plan.tokens:
+            return f"{spent.tokens:,} of {plan.tokens:,} tokens are spent"
         if plan.stall_trials and self._since_keep() >= plan.stall_trials:
             return f"{plan.stall_trials} trials in a row without a keep"
         return ""
@@ -209,20 +232,36 @@ class Loop:
         try:
             trial = self._ask(turn)
         except ProposalFailed as failed:
-            self.report.unproposed += 1
-            self.report.dollars += failed.usage.dollars
-            self.state.tired.add(name)
-            self.watcher.said(str(failed))
+            self._unproposed(name, failed)
         finally:
             with self.lab.lock:
                 self.state.proposing[name] -= 1
                 if trial is not None:
+                    self.state.fruitless[name] = self.state.outages = 0
                     self.report.proposed += 1
                     self.state.working.add(trial.oid)
                     self.lab.add(trial)
         if trial is not None:
             self.watcher.proposed(trial)
             self._assess(trial)
+
+    def _unproposed(self, name: str, failed: ProposalFailed) -> None:
+        """A turn that came to nothing: an outage is waited for, a mistake in the set-up ends the proposing, and a
+        specialist that has no edit again and again rests."""
+        told = str(failed)
+        with self.lab.lock:
+            self.report.unproposed += 1
+            self.report.usage += failed.usage
+            if failed.fault == "setup":
+                self.report.broken = failed
+            elif failed.fault == "outage":
+                pause = min(PAUSE_SECONDS * 2**self.state.outages, LONGEST_PAUSE)
+                self.state.outages += 1
+                self.state.paused_until = time.monotonic() + pause * random.uniform(1, 1.25)  # noqa: S311
+                told = f"{failed.message}; proposing goes on in {pause:g} s"
+            else:
+                self.state.fruitless[name] += 1
+        self.watcher.said(told)
 
     def _ask(self, turn: Turn) -> Trial:
         if self.proposer is None:
@@ -233,9 +272,9 @@ class Loop:
                 return self._made(self.proposer.answer(self.lab.lineage, request))
         return self._made(self.proposer.answer(self.lab.lineage, request))
 
-    def _made(self, made: tuple[Trial, float]) -> Trial:
-        trial, dollars = made
-        self.report.dollars += dollars
+    def _made(self, made: tuple[Trial, Usage]) -> Trial:
+        trial, usage = made
+        self.report.usage += usage
         return trial
 
     def _assess(self, trial: Trial) -> None:
@@ -251,7 +290,7 @@ class Loop:
         self.report.evaluated += 1
         self.watcher.settled(trial, outcome)
         if outcome.summary.status == "keep":
-            self.state.tired.clear()  # a new head is new ground for everyone
+            self.state.fruitless.clear()  # a new head is new ground for everyone
         self.state.aborts = self.state.aborts + 1 if outcome.summary.status == "harness_abort" else 0
         if self.state.aborts >= MAX_ABORTS:
             raise GitResearchError(

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gitresearch.errors import GitResearchError
+from gitresearch.errors import Fault, GitResearchError
 from gitresearch.text import one_line
 
 RETRIES = 4
@@ -42,7 +42,11 @@ class Reply:
 
 
 class ModelError(GitResearchError):
-    """The model could not be asked, or gave no answer."""
+    """The model could not be asked, or gave no answer; `fault` says whose affair that is."""
+
+    def __init__(self, message: str, hint: str = "", fault: Fault = "answer") -> None:
+        super().__init__(message, hint)
+        self.fault = fault
 
 
 @dataclass
@@ -90,12 +94,12 @@ class Model:
         """A client of its own for each call: one that was given up can then be closed under nobody else's feet."""
         key = self._key()
         if not key and not self.base_url:
-            raise ModelError(f"the variable {self.key_env} holds no key", f"export {self.key_env}=…")
+            raise ModelError(f"the variable {self.key_env} holds no key", f"export {self.key_env}=…", "setup")
         if not re.fullmatch("[!-~]*", key):
             hint = f"export {self.key_env}=…"
-            raise ModelError(f"the variable {self.key_env} holds a character that no key has", hint)
+            raise ModelError(f"the variable {self.key_env} holds a character that no key has", hint, "setup")
         if self.base_url and not re.match(r"https?://[^/\s]", self.base_url):
-            raise ModelError(f"{self.where!r} doesn't begin with http:// or https://", "mend --base-url")
+            raise ModelError(f"{self.where!r} doesn't begin with http:// or https://", "mend --base-url", "setup")
         import openai  # noqa: PLC0415  (half a second that only this agent pays)
 
         try:
@@ -106,7 +110,9 @@ class Model:
                 max_retries=self.retries,
             )
         except Exception as error:  # of the libraries below, which take the address apart
-            raise ModelError(f"{self.where!r} is no address: {type(error).__name__}", "mend --base-url") from None
+            raise ModelError(
+                f"{self.where!r} is no address: {type(error).__name__}", "mend --base-url", "setup"
+            ) from None
 
     def _key(self) -> str:
         return os.environ.get(self.key_env, "").strip()
@@ -150,9 +156,11 @@ class Model:
         if isinstance(error, openai.APITimeoutError):
             return self._too_slow()
         if isinstance(error, openai.APIConnectionError):
-            return ModelError(f"{self.where} can't be reached", "check that it runs, the network, and --base-url")
+            return ModelError(
+                f"{self.where} can't be reached", "check that it runs, the network, and --base-url", "outage"
+            )
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-            return ModelError(f"{self.where} refused the key in {self.key_env}", f"export {self.key_env}=…")
+            return ModelError(f"{self.where} refused the key in {self.key_env}", f"export {self.key_env}=…", "setup")
         if isinstance(error, openai.APIStatusError):
             return self._refused(error.status_code, error.code, self._without_key(_words(error.body) or error.message))
         if isinstance(error, _TooLarge):
@@ -162,15 +170,18 @@ class Model:
     def _refused(self, status: int, code: str | None, said: str) -> ModelError:
         """What an HTTP error means."""
         if status == 404:
-            return ModelError(f"{self.where} knows no model {self.name}: {said}", "--model NAME, or --base-url URL/v1")
+            hint = "--model NAME, or --base-url URL/v1"
+            return ModelError(f"{self.where} knows no model {self.name}: {said}", hint, "setup")
         if code == "insufficient_quota":
-            return ModelError(f"{self.where} says the account has no credit left: {said}", "add credit")
+            return ModelError(f"{self.where} says the account has no credit left: {said}", "add credit", "setup")
         if status == 429:
-            return ModelError(f"{self.where} asks to slow down: {said}", "wait, or lower --jobs")
+            return ModelError(f"{self.where} asks to slow down: {said}", "wait, or lower --jobs", "outage")
         if code == "context_length_exceeded" or _TOO_LONG.search(said):
             return ModelError(f"the prompt is too long for {self.name}: {said}", "--model NAME with a longer context")
-        what = "failed" if status >= 500 else "refused the request"
-        return ModelError(f"{self.where} {what} ({status}): {said}", "try again, or see [agent] in study.toml")
+        hint = "try again, or see [agent] in study.toml"
+        if status >= 500:
+            return ModelError(f"{self.where} failed ({status}): {said}", hint, "outage")
+        return ModelError(f"{self.where} refused the request ({status}): {said}", hint)
 
     def _without_key(self, said: str) -> str:
         key = self._key()

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import tomli
@@ -39,6 +40,11 @@ STATUSES = (
 MEASURED = frozenset({"baseline", "keep", "discard", "disqualified"})  # these carry a score
 FAILED = frozenset(STATUSES) - MEASURED
 PURPOSES = ("baseline", "screen", "head", "confirm")
+
+
+def now() -> str:
+    """The time as outcomes tell it: UTC, ISO 8601."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True, slots=True)

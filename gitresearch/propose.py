@@ -13,10 +13,11 @@ import tomli_w
 from gitresearch.agents import Agent, Files, Proposal, ProposalFailed, Request, Usage
 from gitresearch.briefing import Briefing
 from gitresearch.lineage import Lineage, Node
+from gitresearch.outcome import now
 from gitresearch.repo import blob_oid
 from gitresearch.study import Specialist, Study
 from gitresearch.surface import Edits, Surface
-from gitresearch.text import clean
+from gitresearch.text import clean, one_line
 from gitresearch.trial import Trial
 
 TRIES = 3  # an agent that repeats a known tree is asked again so many times
@@ -94,24 +95,32 @@ class Proposer:
             seed=turn.seed,
         )
 
-    def answer(self, lineage: Lineage, request: Request) -> tuple[Trial, float]:
-        """One new trial and what it cost in dollars.
+    def answer(self, lineage: Lineage, request: Request) -> tuple[Trial, Usage]:
+        """One new trial and what it cost.
 
-        ProposalFailed where the agent found no edit, or only ones that were tried before.
+        ProposalFailed where the agent found no edit, or only ones that were tried before; what that cost is on record.
         """
         spent = Usage()
         why, shown = "", self.study.agent.lineage
         for attempt in range(TRIES):
-            proposal = self.agent.propose(replace(request, seed=request.seed + attempt, again=why))
+            try:
+                proposal = self.agent.propose(replace(request, seed=request.seed + attempt, again=why))
+            except ProposalFailed as failed:
+                failed.usage += spent
+                self._record_failure(request, failed)
+                raise
             spent += proposal.usage
             why = self.refusal(request.files, request.specialist, proposal.edits)
             if not why:
                 tree = self.repo.tree_with(request.parent.oid, proposal.edits)
                 known = lineage.same_tree(tree)
                 if known is None:
-                    return self._commit(request, replace(proposal, usage=spent)), spent.dollars
+                    return self._commit(request, replace(proposal, usage=spent)), spent
                 why = "the same files were tried before" + (f", in {known.trial.short}" if shown else "")
-        raise ProposalFailed(f"{request.specialist.name} found no new edit: {why}", usage=spent)
+        told = f"{request.specialist.name} found no new edit: {why}"
+        repeated = ProposalFailed(told, usage=spent, transcript=proposal.transcript)
+        self._record_failure(request, repeated)
+        raise repeated
 
     def refusal(self, files: Files, specialist: Specialist, edits: Edits) -> str:
         """Why the edits can't become a trial, or nothing."""
@@ -122,23 +131,34 @@ class Proposer:
 
     def _commit(self, request: Request, proposal: Proposal) -> Trial:
         trial = self.repo.make_trial(proposal.hypothesis, [request.parent.oid], proposal.edits)
-        seen, said = request.brief.encode(), clean(proposal.transcript, 1 << 20).encode()
-        document = self._document(request, proposal, blob_oid(seen), blob_oid(said) if said else "")
-        self.repo.record_proposal(trial.oid, document, [seen, said] if said else [seen])
+        document, attachments = self._document(request, proposal.usage, proposal.transcript)
+        self.repo.record_proposal(trial.oid, document, attachments)
         return trial
 
-    def _document(self, request: Request, proposal: Proposal, brief_blob: str, said: str) -> bytes:
-        """The proposals note: how the trial came about, with what the agent saw and said kept as blobs."""
+    def _record_failure(self, request: Request, failed: ProposalFailed) -> None:
+        """A turn that came to nothing, where it cost something."""
+        if failed.usage.calls:
+            why = {"failed": one_line(failed.message, 500), "parent": request.parent.oid, "at": now()}
+            document, attachments = self._document(request, failed.usage, failed.transcript, why)
+            self.repo.record_failed_proposal(document, attachments)
+
+    def _document(
+        self, request: Request, usage: Usage, transcript: str, more: Mapping[str, str] | None = None
+    ) -> tuple[bytes, list[bytes]]:
+        """The proposals note: how a trial came about or why none did; what the agent saw and said is kept as blobs."""
+        seen, said = request.brief.encode(), clean(transcript, 1 << 20).encode()
         doc = {
             "schema": 1,
+            "study": self.study.name,
+            **(more or {}),
             "specialist": request.specialist.name,
             "operator": request.operator,
             "agent": self.study.agent.kind,
             "model": request.specialist.model or self.study.agent.model,
             "lineage": self.study.agent.lineage,
             "seed": request.seed,
-            "brief": brief_blob,
-            "transcript": said,
-            "usage": asdict(proposal.usage),
+            "brief": blob_oid(seen),
+            "transcript": blob_oid(said) if said else "",
+            "usage": asdict(usage),
         }
-        return tomli_w.dumps(doc).encode()
+        return tomli_w.dumps(doc).encode(), [seen, said] if said else [seen]

@@ -18,23 +18,10 @@ PACKAGE = CHECKOUT / "gitresearch"
 
 # Each module imports only from those above it. A package stands for all its modules unless they are listed apart.
 ORDER = [
-    *("errors", "text", "trial", "outcome", "study", "surface", "lineage", "decision", "gitcmd", "share"),
-    *(
-        "repo",
-        "sandbox",
-        "machine",
-        "workdir",
-        "failures",
-        "hooks",
-        "model",
-        "match",
-        "edit",
-        "axes",
-        "agents",
-        "brief",
-    ),
-    *("agents.folder", "agents.patch", "agents.offline", "agents.openai", "agents.command"),
-    *("evaluate", "briefing", "propose", "lab", "loop", "engines", "review", "sync", "audit", "cli"),
+    *("errors", "text", "trial", "outcome", "tables", "study", "surface", "lineage", "decision", "gitcmd", "share"),
+    *("repo", "sandbox", "machine", "workdir", "failures", "hooks", "model", "match", "edit", "axes", "agents"),
+    *("brief", "agents.folder", "agents.patch", "agents.offline", "agents.openai", "agents.command"),
+    *("evaluate", "spending", "briefing", "propose", "lab", "loop", "engines", "review", "sync", "audit", "cli"),
 ]
 
 # Each verb is called by the loop or the command line, never by another verb.

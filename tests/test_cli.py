@@ -259,6 +259,32 @@ def test_json_shapes(call: Cli, tmp_path: Path) -> None:
     assert best["best"]["status"] == "baseline"
 
 
+def test_what_proposals_cost(call: Cli, tmp_path: Path) -> None:
+    """By specialist and altogether, per trial and per confirmed gain, with the turns that came to nothing."""
+    repo = begun(tmp_path / "s")
+    trial = add_trial(repo, "raise the rate", parents=[repo.trials(STUDY)[0].trial], specialist="one")
+    record(repo, trial, 0.5, "keep", confirmed=True)
+    note = (
+        'study = "demo"\nspecialist = "one"\nagent = "openai"\nmodel = "m"\n{}[usage]\ntokens_in = 900\ndollars = 1.5\n'
+    )
+    repo.record_proposal(trial.oid, note.format("").encode())
+    repo.record_failed_proposal(note.format('failed = "no edit"\n').encode())
+
+    rows = json.loads(call("-C", tmp_path / "s", "cost", "--json").out)["specialists"]
+    table = call("-C", tmp_path / "s", "cost").out
+    shown = call("-C", tmp_path / "s", "show", trial.short).out
+
+    assert rows["one"] == rows["all"]
+    assert (rows["one"]["trials"], rows["one"]["without_edit"], rows["one"]["tokens_in"]) == (1, 1, 1800)
+    assert (rows["one"]["dollars_per_trial"], rows["one"]["confirmed_gain"], rows["one"]["dollars_per_gain"]) == (
+        3,
+        0.5,
+        6,
+    )
+    assert [line.split()[0] for line in table.splitlines()] == ["specialist", "one", "all"]
+    assert "Proposed:   openai, m, 900 tokens, 1.5000 dollars" in shown
+
+
 def test_looking_at_a_study_from_below(call: Cli, tmp_path: Path) -> None:
     """`-C` may name any folder of the checkout; every verb that looks answers, on stdout."""
     repo = begun(tmp_path / "s")
@@ -645,6 +671,24 @@ def test_no_sandbox(call: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_the_openai_agent_needs_a_model(call: Cli, tmp_path: Path) -> None:
     """Asked for without a model, it says what to type."""
     refused(call("-C", study(tmp_path / "s"), "run", "--agent", "openai"), "needs a model", hint="--model")
+
+
+def test_a_cap_in_dollars_needs_a_price(
+    call: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sealed_world: Path
+) -> None:
+    """A model whose price nobody tells can't be capped in dollars; the person's own file of prices mends it."""
+    top = study(tmp_path / "s")
+    asked = ["-C", top, "run", "--agent", "openai", "--model", "tiny-7b", "--dollars", "1", *allowed()]
+    refused(call(*asked), "needs the price of tiny-7b", hint="[[prices]]")
+
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    prices = tmp_path / "gitresearch/prices.toml"
+    prices.parent.mkdir()
+    prices.write_text('[[prices]]\nmodel = "tiny-*"\ndollars_in = 1\n')
+    refused(call(*asked), "prices.toml:1: prices.dollars_out is missing", hint="edit")
+    prices.write_text('[[prices]]\nmodel = "tiny-*"\ndollars_in = 1\ndollars_out = 2\n')
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    refused(call(*asked, "--trials", "1"), "OPENAI_API_KEY holds no key", hint="export")
 
 
 # init

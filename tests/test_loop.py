@@ -5,23 +5,26 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+import tomli
 
-from gitresearch.agents import Proposal, Request
+from gitresearch.agents import Proposal, ProposalFailed, Request, Usage
 from gitresearch.briefing import Briefing
 from gitresearch.errors import GitResearchError
 from gitresearch.lab import Lab
 from gitresearch.lineage import Node
 from gitresearch.loop import Loop, Plan, Report, Stop
 from gitresearch.outcome import Outcome
-from gitresearch.propose import Proposer
+from gitresearch.propose import Proposer, next_turn
 from gitresearch.repo import Repo
+from gitresearch.spending import tally
 from gitresearch.study import Study, load
 from gitresearch.trial import Trial
+from tests.build import git
 from tests.fakes import FakeAgent, FakeRuns
 
 STUDY = """
@@ -51,11 +54,14 @@ class Quiet:
     def __init__(self) -> None:
         self.words: list[str] = []
         self.outcomes: list[tuple[str, str]] = []
+        self.on_outcome: Callable[[], None] = lambda: None
 
     def proposed(self, trial: Trial) -> None: ...
 
     def settled(self, trial: Trial, outcome: Outcome) -> None:
         self.outcomes.append((trial.subject, outcome.summary.status))
+        if outcome.summary.status != "baseline":
+            self.on_outcome()
 
     def said(self, text: str) -> None:
         self.words.append(text)
@@ -234,13 +240,13 @@ def test_an_edit_outside_the_surface_never_becomes_a_trial(
 ) -> None:
     """The hook, the study, a deletion, a new file: a proposal that leaves its surface makes no commit and no branch."""
     loop, runs, watcher = make_loop(repo, study, [], trials=2)
-    loop.proposer = Proposer(briefing(repo, study), Intruder([0.5, 0.6, 0.7, 0.8, 0.9, 0.95], extra=extra))
+    loop.proposer = Proposer(briefing(repo, study), Intruder([0.5 + n / 100 for n in range(18)], extra=extra))
     loop.run()
 
     assert [record.trial.operator for record in repo.trials("s")] == ["baseline"]
     assert {purpose for _, purpose in runs.history} == {"baseline"}
     assert all("outside the surface" in text for text in watcher.words)
-    assert len(watcher.words) == 2
+    assert len(watcher.words) == 2 * study.agent.patience
 
 
 def test_what_another_process_evaluated_is_taken_over(repo: Repo, study: Study) -> None:
@@ -272,7 +278,7 @@ def test_no_edit_left_ends_the_run(repo: Repo, study: Study) -> None:
     loop, report = run_loop(repo, study, [], trials=5)
 
     assert report.why == "no specialist finds a new edit"
-    assert report.unproposed == 2
+    assert report.unproposed == 2 * study.agent.patience
     assert len(loop.lab.lineage) == 1
 
 
@@ -341,3 +347,123 @@ def test_kill_nine_loses_nothing(repo: Repo, study: Study) -> None:
     assert len(loop.lab.lineage) == 13
     assert not loop.lab.lineage.pending()
     assert subprocess.run(["git", "--git-dir", str(repo.git_dir), "fsck", "--strict"], check=False).returncode == 0
+
+
+@dataclass
+class Failing(FakeAgent):
+    """Raises what the script holds, in order, before it proposes from the queue."""
+
+    script: list[ProposalFailed] = field(default_factory=list)
+
+    def propose(self, request: Request) -> Proposal:
+        if self.script:
+            raise self.script.pop(0)
+        return replace(super().propose(request), usage=Usage(1, 1000, 0, 100, 0, 0.5))
+
+
+def failing_loop(
+    repo: Repo, study: Study, values: list[float], script: list[ProposalFailed], **plan: object
+) -> tuple[Loop, Quiet]:
+    loop, _, watcher = make_loop(repo, study, [], **plan)
+    loop.proposer = Proposer(briefing(repo, study), Failing(values, script=script))
+    return loop, watcher
+
+
+def test_an_outage_pauses_proposing_and_nothing_else(repo: Repo, study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the agent's server is out the loop waits, twice as long each time, evaluates what is there, and goes on
+    with every specialist when it is back."""
+    monkeypatch.setattr("gitresearch.loop.PAUSE_SECONDS", 0.1)
+    out = [ProposalFailed("the server can't be reached", fault="outage") for _ in range(4)]
+    loop, watcher = failing_loop(repo, study, [0.9, 0.8], out, trials=2)
+    began = time.monotonic()
+    report = loop.run()
+
+    assert (report.proposed, report.unproposed, report.why) == (2, 4, "2 trials proposed")
+    assert time.monotonic() - began > 0.1 + 0.2 + 0.4 + 0.8
+    assert [text.rpartition("in ")[2] for text in watcher.words] == ["0.1 s", "0.2 s", "0.4 s", "0.8 s"]
+
+
+def test_an_outage_loses_no_evaluation(repo: Repo, study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trial that waits gets its outcome while proposing is paused."""
+    monkeypatch.setattr("gitresearch.loop.PAUSE_SECONDS", 5.0)
+    made, _ = make_trial_without_outcome(repo, study)
+    stop = Stop()
+    loop, watcher = failing_loop(repo, study, [], [ProposalFailed("out", fault="outage")] * 9, trials=2)
+    loop.stop, watcher.on_outcome = stop, stop.ask
+    loop.run()
+
+    assert repo.outcome(made.oid) is not None
+
+
+def make_trial_without_outcome(repo: Repo, study: Study) -> tuple[Trial, Proposer]:
+    lab = Lab(repo, study, repo.study_base("s") or "", FakeRuns(lambda *_: 1.0))
+    lab.calibrate()
+    proposer = Proposer(briefing(repo, study), FakeAgent([0.9]))
+    turn = next_turn(study, lab.lineage, {}, set(), 0)
+    assert turn is not None
+    return proposer.answer(lab.lineage, proposer.request(lab.lineage, turn))[0], proposer
+
+
+def test_a_mistake_in_the_set_up_ends_the_run(repo: Repo, study: Study) -> None:
+    """A refused key is not asked with again: proposing ends, and the error is the report's to raise."""
+    refused = ProposalFailed("the key is refused", "export KEY=…", fault="setup")
+    loop, watcher = failing_loop(repo, study, [0.9], [refused], trials=2)
+    report = loop.run()
+
+    assert (report.proposed, report.unproposed, report.broken) == (0, 1, refused)
+    assert watcher.words == ["the key is refused; export KEY=…"]
+
+
+@pytest.mark.parametrize(
+    ("plan", "why"),
+    [
+        ({"dollars": 1.0}, "1.00 of 1.00 dollars are spent"),
+        ({"tokens": 2000}, "2,200 of 2,000 tokens are spent"),
+        ({"tokens": 2000, "before": Usage(tokens_in=950)}, "2,050 of 2,000 tokens are spent"),
+        ({"dollars": 3.0, "before": Usage(dollars=2.75)}, "3.25 of 3.00 dollars are spent"),
+    ],
+)
+def test_a_cap_stops_proposing(repo: Repo, study: Study, plan: dict[str, object], why: str) -> None:
+    """Dollars and tokens end the proposing cleanly once they are spent; what the study spent before counts too."""
+    loop, _ = failing_loop(repo, study, [0.9, 0.8, 0.7, 0.6], [], **plan)
+    report = loop.run()
+
+    assert report.why == why
+    assert not loop.lab.lineage.pending()
+
+
+def test_a_turn_without_an_edit_is_on_record_with_its_cost(repo: Repo, study: Study) -> None:
+    """What it cost, why it came to nothing and what was said stand in a note, once, and nobody takes it for a trial."""
+    costly = ProposalFailed("no edit", usage=Usage(2, 500, 0, 50, 0, 0.25, repairs=1), transcript="I can't")
+    free = ProposalFailed("nothing to try")
+    loop, _ = failing_loop(repo, study, [0.9], [costly, free], trials=1)
+    loop.run()
+    found = tally(repo.proposals(), "s")
+    documents = [tomli.loads(note.decode()) for note in repo.proposals().values()]
+
+    (failed,) = [document for document in documents if "failed" in document]
+    assert (failed["failed"], repo.blob(failed["transcript"])) == ("no edit", b"I can't")
+    assert (found.total.trials, found.total.failed) == (1, 1)
+    assert (found.total.usage.dollars, found.total.usage.tokens) == (0.75, 1650)
+    assert len(repo.trials("s")) == 2
+    assert git(repo, "fsck", "--strict", "--no-dangling") == ""
+
+
+@dataclass
+class Tired(FakeAgent):
+    """Repeats a known edit, then refuses; each call costs."""
+
+    def propose(self, request: Request) -> Proposal:
+        if request.again:
+            raise ProposalFailed("I refuse", usage=Usage(1, 10, 0, 1))
+        return replace(super().propose(request), usage=Usage(1, 100, 0, 10))
+
+
+def test_what_the_first_tries_cost_is_not_lost_with_the_last(repo: Repo, study: Study) -> None:
+    """An agent that repeats itself and then refuses is charged for both calls."""
+    loop, _, _ = make_loop(repo, study, [], trials=1)
+    loop.proposer = Proposer(briefing(repo, study), Tired([1.0]))  # the baseline's own value: changes nothing
+    report = loop.run()
+
+    assert (report.usage.calls, report.usage.tokens) == (2, 121)
+    assert tally(repo.proposals(), "s").total.usage.tokens == 121

@@ -127,7 +127,10 @@ def test_every_part_can_be_given() -> None:
         (GOOD + "[agent]\nbase_url = 'localhost:8000'\n", "agent.base_url begins with http"),
         (GOOD + "[agent]\nbase_url = 'http://me:secret@host/v1'\n", "holds no password"),
         (GOOD + "[agent]\ntimeout_seconds = 0\n", "agent.timeout_seconds must be more than 0"),
-        (GOOD + "[agent]\ndollars_per_million_in = -1\n", "must not be negative"),
+        (GOOD + "[agent]\ncontext_tokens = 8000\n", "agent.context_tokens must be more than max_tokens"),
+        (GOOD + "[agent]\npatience = 0\n", "agent.patience must be more than 0"),
+        (GOOD + "[[prices]]\nmodel = 'm'\ndollars_in = -1\ndollars_out = 1\n", "prices.dollars_in must not be"),
+        (GOOD + "[[prices]]\nmodel = 'm'\ndollars_in = 1\n", "prices.dollars_out is missing"),
         (with_line('"a\\u001bb" = 3'), "a\\x1bb is an unknown key"),
     ],
 )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from gitresearch.errors import GitResearchError
+from gitresearch.errors import Fault, GitResearchError
 from gitresearch.lineage import Lineage
 from gitresearch.study import Specialist, Study
 from gitresearch.surface import Edits, Surface
@@ -30,6 +30,11 @@ class Usage:
     dollars: float = 0.0
     seconds: float = 0.0
     repairs: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """All tokens, in and out."""
+        return self.tokens_in + self.tokens_out
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
@@ -68,12 +73,15 @@ class Proposal:
 
 
 class ProposalFailed(GitResearchError):
-    """No edit came of it: what was tried, and what it cost."""
+    """No edit came of it: what was said, what it cost, and whose affair it is."""
 
-    def __init__(self, message: str, hint: str = "", usage: Usage | None = None, transcript: str = "") -> None:
+    def __init__(
+        self, message: str, hint: str = "", usage: Usage | None = None, transcript: str = "", fault: Fault = "answer"
+    ) -> None:
         super().__init__(message, hint)
         self.usage = usage or Usage()
         self.transcript = transcript
+        self.fault = fault
 
 
 def trailer_word(text: str) -> str:

@@ -23,8 +23,7 @@ from gitresearch import edit, failures
 from gitresearch.agents import Proposal, ProposalFailed, Request, Usage, folder, trailer_word
 from gitresearch.errors import FormatError, GitResearchError
 from gitresearch.sandbox import CannotStart, Ended, Limits, Process, Sandbox, World
-from gitresearch.study import Agent as AgentSettings
-from gitresearch.study import Study
+from gitresearch.study import Price, Study
 from gitresearch.text import clean
 from gitresearch.trial import Hypothesis
 from gitresearch.workdir import Workdir
@@ -127,7 +126,7 @@ class CommandAgent:
         (top / BRIEF).write_text(request.brief, encoding="utf-8")
         ended = self._run(self._argv(request, prompt), top, prompt)
         ended = replace(ended, log=self._hidden(ended.log))
-        usage = replace(reported(ended.log, self._settings), seconds=round(ended.wall_seconds, 3))
+        usage = replace(reported(ended.log, self._price(request)), seconds=round(ended.wall_seconds, 3))
         said = clean(ended.log.decode("utf-8", "replace"))[-SAID_BYTES:]
         try:
             self._check(ended)
@@ -141,6 +140,9 @@ class CommandAgent:
             return Proposal(self._hypothesis(request, top), edits, usage, said)
         except (edit.EditError, FormatError) as error:
             raise ProposalFailed(f"{self._words[0]}: {error.message}", "", usage, said) from None
+
+    def _price(self, request: Request) -> Price | None:
+        return request.study.price(request.specialist.model or self._settings.model)
 
     @property
     def _keys(self) -> tuple[str, ...]:
@@ -180,7 +182,8 @@ class CommandAgent:
             try:
                 return Process(box, argv, world, limits, stdin=given.fileno()).wait()
             except (CannotStart, OSError) as error:
-                raise ProposalFailed(f"can't start {argv[0]}: {error}", "edit agent.command in study.toml") from None
+                why = f"can't start {argv[0]}: {error}"
+                raise ProposalFailed(why, "edit agent.command in study.toml", fault="setup") from None
 
     def _check(self, ended: Ended) -> None:
         if ended.stopped_by:
@@ -209,7 +212,7 @@ def signature(agent: str, model: str) -> str:
     return ":".join(word or "unnamed" for word in words)
 
 
-def reported(log: bytes, settings: AgentSettings) -> Usage:
+def reported(log: bytes, price: Price | None) -> Usage:
     """What the program says that it used: the figures of JSON lines as codex, claude and others print them, in dollars
     as it says, else by the study's prices. A program's own word: never more than a figure for the person who pays."""
     total = Usage(calls=1)
@@ -223,12 +226,12 @@ def reported(log: bytes, settings: AgentSettings) -> Usage:
         cached = beside + _count(usage, "cached_input_tokens")
         tokens_in = beside + _count(usage, "input_tokens") + _count(usage, "cache_creation_input_tokens")
         out = _count(usage, "output_tokens")
-        price = settings.dollars(tokens_in, out)
+        dollars = price.dollars(tokens_in, cached, out) if price else 0.0
         told = found.get("total_cost_usd")
         if isinstance(told, (int, float)) and not isinstance(told, bool) and 0 <= told < 1e6:
-            price = float(told)
+            dollars = float(told)
         reasoning = _count(usage, "reasoning_output_tokens")
-        total += Usage(0, tokens_in, cached, out, reasoning, price)
+        total += Usage(0, tokens_in, cached, out, reasoning, dollars)
     return total
 
 

@@ -12,7 +12,6 @@ from gitresearch.agents import Proposal, ProposalFailed, Request, Usage, trailer
 from gitresearch.brief import fenced
 from gitresearch.errors import FormatError
 from gitresearch.model import Model, ModelError, Reply
-from gitresearch.study import Agent as AgentSettings
 from gitresearch.study import Study
 from gitresearch.surface import Surface
 from gitresearch.text import printable
@@ -66,7 +65,7 @@ class OpenAIAgent:
         usage, wrong = Usage(), ""
         for _ in range(REPAIRS + 1):
             reply = self._ask(model, messages, usage)
-            usage += replace(cost(reply, self._settings), repairs=int(bool(wrong)))
+            usage += replace(cost(reply, request.study, model.name), repairs=int(bool(wrong)))
             messages.append({"role": "assistant", "content": reply.text[:SAID_LIMIT] or "(no answer)"})
             if reply.refusal:
                 said = f"{model.name} refused: {reply.refusal}"
@@ -85,7 +84,7 @@ class OpenAIAgent:
         try:
             return model.ask(messages, self._settings.max_tokens, self._settings.temperature)
         except ModelError as error:
-            raise ProposalFailed(error.message, error.hint, spent, transcript(messages)) from None
+            raise ProposalFailed(error.message, error.hint, spent, transcript(messages), error.fault) from None
 
     def _proposal(self, request: Request, text: str, usage: Usage, said: str) -> Proposal:
         answer = edit.parse(text)
@@ -107,15 +106,15 @@ def signature(model: str) -> str:
     return f"openai:{trailer_word(model).lstrip(':')[:120] or 'unnamed'}"
 
 
-def cost(reply: Reply, settings: AgentSettings) -> Usage:
-    """One call's usage, in dollars by the study's prices. Cached tokens count in full: a cap must not be overrun."""
+def cost(reply: Reply, study: Study, model: str) -> Usage:
+    """One call's usage, in dollars by the study's prices."""
     return Usage(
         calls=1,
         tokens_in=reply.tokens_in,
         tokens_cached=reply.tokens_cached,
         tokens_out=reply.tokens_out,
         tokens_reasoning=reply.tokens_reasoning,
-        dollars=settings.dollars(reply.tokens_in, reply.tokens_out),
+        dollars=study.dollars(model, reply.tokens_in, reply.tokens_cached, reply.tokens_out),
         seconds=reply.seconds,
     )
 

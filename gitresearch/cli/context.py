@@ -10,7 +10,8 @@ import click
 from gitresearch.errors import GitResearchError
 from gitresearch.lineage import Lineage
 from gitresearch.repo import Record, Repo
-from gitresearch.study import STUDY_FILE, Study, StudyError, load
+from gitresearch.study import STUDY_FILE, Price, Prices, Study, StudyError, load
+from gitresearch.tables import read
 from gitresearch.text import printable
 
 
@@ -163,7 +164,24 @@ def with_agent(
         raise GitResearchError("the openai agent needs a model", "gitresearch run --agent openai --model NAME")
     if agent.kind == "command" and not agent.command.strip():
         raise GitResearchError("the command agent needs a command", "gitresearch run --command codex")
-    return replace(study, agent=agent)
+    return replace(study, agent=agent, prices=(*study.prices, *own_prices()))
+
+
+def prices_file() -> Path:
+    """Where a person keeps the prices of models for all studies."""
+    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(home) / "gitresearch" / "prices.toml"
+
+
+def own_prices() -> tuple[Price, ...]:
+    """The prices in that file; a study's own come before them."""
+    path = prices_file()
+    try:
+        return read(Prices, path.read_text("utf-8"), str(path)).prices
+    except FileNotFoundError:
+        return ()
+    except (OSError, UnicodeDecodeError) as error:
+        raise GitResearchError(f"{path} can't be read: {error}", f"mend {path}") from None
 
 
 def without_lineage(study: Study) -> Study:

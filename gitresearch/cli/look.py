@@ -1,10 +1,12 @@
 """The verbs that only look: log, show, best, status, diff, brief. Each has `--json` where a person would pipe it."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import click
+import tomli
 
 from gitresearch.cli import render
 from gitresearch.cli.context import Opened, changed_since, open_study, say, without_lineage
@@ -13,6 +15,7 @@ from gitresearch.errors import GitResearchError
 from gitresearch.lineage import Lineage, Node
 from gitresearch.outcome import Outcome, signed
 from gitresearch.repo import Repo
+from gitresearch.spending import usage_of
 from gitresearch.text import printable
 from gitresearch.trial import Trial
 
@@ -83,19 +86,43 @@ def show(trial: str, no_diff: bool, json_: bool) -> None:
     change = "" if no_diff else change_of(opened.repo, this)
     if json_:
         return emit(
-            render.as_json(lineage, node) | {"body": this.hypothesis.body} | details(outcome) | {"diff": change}
+            render.as_json(lineage, node)
+            | {"body": this.hypothesis.body, "proposal": proposal_of(opened.repo, this)}
+            | details(outcome)
+            | {"diff": change}
         )
     head = [click.style(f"trial {this.oid}", fg="yellow"), f"Branch:     {this.branch}"]
     parents = ", ".join(parent[:8] for parent in this.parents)
     children = ", ".join(child.trial.short for child in lineage.children(this.oid)) or "none"
+    how = proposal_of(opened.repo, this)
     head += [f"Parents:    {parents}", f"Children:   {children}", f"Specialist: {this.specialist} ({this.operator})"]
     if this.hypothesis.expected is not None:
         head.append(f"Expected:   {signed(this.hypothesis.expected)}")
+    if how:
+        head.append(f"Proposed:   {made_by(how)}")
     click.echo("\n".join(head) + f"\n\n{render.story(this)}\n")
     click.echo(told(node, outcome))
     if change:
         click.echo("\n" + printable_lines(change))
     return None
+
+
+def proposal_of(repo: Repo, trial: Trial) -> dict[str, Any]:
+    """How the trial came about, out of its note; empty where there is none that can be read."""
+    try:
+        return tomli.loads((repo.proposal(trial.oid) or b"").decode("utf-8"))
+    except (ValueError, RecursionError):
+        return {}
+
+
+def made_by(how: Mapping[str, Any]) -> str:
+    """Agent, model and cost of a proposal in a line."""
+    parts = [printable(str(how.get(name, ""))) for name in ("agent", "model")]
+    with suppress(KeyError, TypeError):
+        usage = usage_of(how)
+        parts += [f"{usage.tokens:,} tokens", f"{usage.dollars:.4f} dollars"] if usage.tokens else []
+        parts += [f"{usage.seconds:.1f} s"] if usage.seconds else []
+    return ", ".join(part for part in parts if part)
 
 
 def told(node: Node, outcome: Outcome | None) -> str:

@@ -29,6 +29,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "best": ("look", "Show the best confirmed trial and the head."),
     "status": ("look", "Show where the study stands."),
     "diff": ("look", "Show what a trial changed, or how two trials differ."),
+    "cost": ("cost", "Show what proposals cost, and what was gained."),
     "brief": ("look", "Print what a specialist would be shown."),
     "push": ("share", "Push trials, studies and notes to a remote."),
     "pull": ("share", "Fetch trials, studies and notes from a remote."),

@@ -12,10 +12,10 @@ from typing import BinaryIO
 import click
 
 from gitresearch import sandbox
-from gitresearch.agents import Agent
+from gitresearch.agents import Agent, Usage
 from gitresearch.briefing import Briefing
 from gitresearch.cli import render
-from gitresearch.cli.context import Opened, cache_dir, changed_since, open_study, say, with_agent
+from gitresearch.cli.context import Opened, cache_dir, changed_since, open_study, prices_file, say, with_agent
 from gitresearch.cli.progress import Progress, choose_progress
 from gitresearch.errors import GitResearchError
 from gitresearch.evaluate import Evaluator
@@ -23,6 +23,7 @@ from gitresearch.lab import Lab
 from gitresearch.lineage import Node
 from gitresearch.loop import Loop, Plan, Report, Stop
 from gitresearch.propose import Proposer, Turn, next_turn
+from gitresearch.spending import tally
 from gitresearch.study import Specialist, Study
 from gitresearch.surface import Surface
 from gitresearch.trial import Trial
@@ -97,17 +98,19 @@ def open_lab(opened: Opened, progress: Progress, allow_unsandboxed: bool) -> Lab
 @click.option(
     "--dollars", type=click.FloatRange(min=0), metavar="D", help="Stop proposing after D dollars of model calls."
 )
+@click.option("--tokens", type=click.IntRange(min=0), metavar="N", help="Stop proposing after N tokens, in and out.")
 @agent_options
 @work_options
 def run(
-    trials: int | None, hours: float | None, dollars: float | None, agent: str | None, model: str | None,
-    base_url: str | None, program: str | None, no_lineage: bool, jobs: int | None, allow_unsandboxed: bool, plain: bool,
+    trials: int | None, hours: float | None, dollars: float | None, tokens: int | None, agent: str | None,
+    model: str | None, base_url: str | None, program: str | None, no_lineage: bool, jobs: int | None,
+    allow_unsandboxed: bool, plain: bool,
 ) -> None:  # fmt: skip
     """Propose and evaluate until a budget ends.
 
     Calibrates the baseline first, evaluates what is waiting, then proposes. ^C once finishes what runs; twice stops
     now. Start it again after any interruption: it goes on from git alone. Without --trials the limits are those of
-    [study_budget] in study.toml.
+    [study_budget] in study.toml, which count what the whole study spent; those given here count from now.
     """
     opened = open_study(begin=True)
     if changed_since(opened):
@@ -119,9 +122,12 @@ def run(
         total=0 if trials is not None else limits.trials,
         hours=limits.hours if hours is None else hours,
         dollars=limits.dollars if dollars is None else dollars,
+        tokens=limits.tokens if tokens is None else tokens,
+        before=spent_before(opened, dollars is None and limits.dollars > 0, tokens is None and limits.tokens > 0),
         stall_trials=limits.stall_trials,
         jobs=jobs or default_jobs(study),
     )
+    require_prices(study, plan)
     progress = choose_progress(study, plain=plain)
     lab = open_lab(Opened(opened.repo, study, opened.base), progress, allow_unsandboxed)
     report = drive(
@@ -132,6 +138,27 @@ def run(
         progress,
     )
     finish(lab, report)
+
+
+def spent_before(opened: Opened, dollars: bool, tokens: bool) -> Usage:
+    """What the study spent so far, as far as a cap of its own counts it."""
+    if not (dollars or tokens):
+        return Usage()
+    spent = tally(opened.repo.proposals(), opened.study.name).total.usage
+    return Usage(tokens_in=spent.tokens if tokens else 0, dollars=spent.dollars if dollars else 0.0)
+
+
+def require_prices(study: Study, plan: Plan) -> None:
+    """A cap in dollars can only hold where the price of every model that is asked is known."""
+    if not plan.dollars or study.agent.kind == "offline":
+        return
+    models = {specialist.model or study.agent.model for specialist in study.specialists}
+    unknown = sorted(model for model in models if study.price(model) is None)
+    if unknown and study.agent.kind == "openai":
+        why = f"a cap in dollars needs the price of {unknown[0]}"
+        raise GitResearchError(why, f"add a [[prices]] table to {prices_file()}, or cap --tokens")
+    if unknown:
+        say("a cap in dollars counts what the agent says it spent: no [[prices]] table tells what its model costs")
 
 
 def drive(loop: Loop, stop: Stop, progress: Progress) -> Report:
@@ -167,13 +194,18 @@ def drive(loop: Loop, stop: Stop, progress: Progress) -> Report:
 def finish(lab: Lab, report: Report) -> None:
     """The last words: why it ended, what it came to, where to look."""
     lab.repo.pack_if_needed()
-    say(f"{report.why or 'nothing left to do'}: {report.proposed} proposed, {report.evaluated} outcomes recorded "
-        f"in {report.seconds / 60:.1f} min")  # fmt: skip
+    failed = f" and {report.unproposed} turns without an edit" if report.unproposed else ""
+    spent = report.usage
+    cost = f", {spent.tokens:,} tokens, {spent.dollars:.2f} dollars" if spent.tokens or spent.dollars else ""
+    say(f"{report.why or 'nothing left to do'}: {report.proposed} proposed{failed}, {report.evaluated} outcomes "
+        f"recorded in {report.seconds / 60:.1f} min{cost}")  # fmt: skip
     best, head = lab.lineage.best, lab.lineage.head
     for name, node in (("best", best), ("head", head)):
         if node is not None and (name == "best" or node is not best):
             say(f"{name}: {render.line(lab.lineage, node)}")
     say("next: gitresearch log, gitresearch show best, gitresearch status")
+    if report.broken:
+        raise report.broken
     if report.why == "stopped":
         raise KeyboardInterrupt
 

@@ -9,7 +9,8 @@ from gitresearch.outcome import Outcome
 from gitresearch.repo import identity
 from gitresearch.repo.content import Content
 from gitresearch.repo.door import guarded
-from gitresearch.repo.notes import find_note, put_note, put_notes
+from gitresearch.repo.lookup import blob_oid
+from gitresearch.repo.notes import find_note, put_note, put_notes, read_notes
 from gitresearch.repo.objects import TREE_MODE, Batch, Entry, parse_tree, print_commit, with_entry
 from gitresearch.repo.refs import OUTCOMES, PROPOSALS, Moved
 
@@ -39,18 +40,35 @@ class Noting(Content):
     def record(self, trial_oid: str, outcome: Outcome) -> None:
         """Append the outcome to this evaluator's notes. When it returns, the outcome is on disk. It takes the place of
         an earlier one of the same trial; the chain of notes commits keeps that."""
+        self._tree(trial_oid)
         self._append(OUTCOMES, trial_oid, outcome.note(), f"outcome of {trial_oid[:8]}: {outcome.summary.status}")
 
     @guarded("record the proposal")
     def record_proposal(self, trial_oid: str, document: bytes, attachments: Sequence[bytes] = ()) -> None:
         """Append how a trial came about to this clone's proposal notes. `attachments` are blobs that the document names
         by `blob_oid` (brief, transcript): they are kept in the notes' own tree, so that git keeps and sends them."""
+        self._tree(trial_oid)
         self._append(PROPOSALS, trial_oid, document, f"proposal of {trial_oid[:8]}", attachments)
+
+    @guarded("record what a proposal cost")
+    def record_failed_proposal(self, document: bytes, attachments: Sequence[bytes] = ()) -> None:
+        """Append how a proposal came to nothing. There is no trial that the note could be about, so it is about its own
+        text, which is kept among the attachments."""
+        self._append(PROPOSALS, blob_oid(document), document, "a proposal that failed", [document, *attachments])
+
+    @guarded("read the proposals")
+    def proposals(self) -> dict[str, bytes]:
+        """Every proposal note of every clone, by the oid it is about: a trial's, or its own text's for one that failed.
+        Of several about one trial, the first by clone."""
+        found: dict[str, bytes] = {}
+        for _, tip in sorted(self._refs.under(PROPOSALS).items(), reverse=True):
+            notes = read_notes(self._trees, self._tree(tip))
+            found |= {oid: self.blob(blob) for oid, blob in notes.items()}
+        return found
 
     def _append(
         self, prefix: str, trial_oid: str, note: bytes, message: str, attachments: Sequence[bytes] = ()
     ) -> None:
-        self._tree(trial_oid)
         name = prefix + self.evaluator_id()
         who = f"{self._committer} {int(time.time())} +0000"
         for _ in range(RETRIES):

@@ -31,11 +31,13 @@ hook = "hook.py"
 kind = "command"
 command = "PROGRAM"
 timeout_seconds = 20
-dollars_per_million_in = 1.0
-dollars_per_million_out = 2.0
 [[specialists]]
 name = "one"
 surface = ["train.py"]
+[[prices]]
+model = "*"
+dollars_in = 1.0
+dollars_out = 2.0
 """
 START = "import json, os, pathlib, sys, time\nhere = pathlib.Path()\n"
 TITLE = "title: raise the rate\\nwhy: it is low\\nexpect: -0.01\\n"
@@ -236,7 +238,7 @@ def test_the_known_agents_are_called_as_documented(
 )  # fmt: skip
 def test_what_a_program_reports_is_read_with_care(line: object, found: tuple[float, ...]) -> None:
     """Figures as codex and claude print them, and nothing else for a figure."""
-    usage = reported(b"words\n{broken\n" + json.dumps(line).encode() + b"\n", load(TOML).agent)
+    usage = reported(b"words\n{broken\n" + json.dumps(line).encode() + b"\n", load(TOML).price(""))
     got = (usage.tokens_in, usage.tokens_cached, usage.tokens_out, usage.dollars)
     assert got == pytest.approx(found)
 

@@ -31,8 +31,6 @@ model = "tiny"
 base_url = "URL"
 timeout_seconds = 5
 max_tokens = 321
-dollars_per_million_in = 2.0
-dollars_per_million_out = 10.0
 [[specialists]]
 name = "one"
 role = "You tune."
@@ -41,6 +39,10 @@ surface = ["train.py"]
 name = "two"
 surface = ["other.py::WIDTH"]
 model = "its/own model"
+[[prices]]
+model = "*"
+dollars_in = 2.0
+dollars_out = 10.0
 """
 FILES = {
     "train.py": b"import math\n\nLR = 0.1\nSTEPS = 100\n",
