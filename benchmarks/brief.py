@@ -16,11 +16,11 @@ from statistics import median
 
 from loop import STUDY, history, make_repo
 
-from gitresearch.brief import LIMIT
 from gitresearch.briefing import Briefing
 from gitresearch.lineage import Lineage
 from gitresearch.repo import Repo
 from gitresearch.study import load
+from gitresearch.text import tokens
 
 
 def measure(count: int, scratch: Path) -> tuple[float, float, float, int]:
@@ -41,22 +41,22 @@ def measure(count: int, scratch: Path) -> tuple[float, float, float, int]:
         times.append(time.perf_counter() - began)
         if latest.summary:
             lineage.settle(latest.trial.oid, latest.summary)
-    return read, times[0], median(times[1:]), len(text)
+    return read, times[0], median(times[1:]), tokens(text)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--full", action="store_true", help="a history of 100,000 trials as well")
     options = parser.parse_args()
-    print(f"a brief has at most {LIMIT:,} characters")
-    print(f"{'history':>8} {'read s':>7} {'first ms':>9} {'next ms':>8} {'ratio':>6} {'characters':>11}")
+    print(f"a brief has at most {load(STUDY).agent.brief_limit:,} tokens, a digit for one, else three characters")
+    print(f"{'history':>8} {'read s':>7} {'first ms':>9} {'next ms':>8} {'ratio':>6} {'tokens':>7}")
     shortest = 0.0
     with tempfile.TemporaryDirectory() as folder:
         for count in (1_000, 10_000, *((100_000,) if options.full else ())):
             read, first, later, size = measure(count, Path(folder))
             shortest = shortest or first
             print(
-                f"{count:>8,} {read:>7.2f} {first * 1e3:>9.1f} {later * 1e3:>8.1f} {first / shortest:>6.2f} {size:>11,}"
+                f"{count:>8,} {read:>7.2f} {first * 1e3:>9.1f} {later * 1e3:>8.1f} {first / shortest:>6.2f} {size:>7,}"
             )
 
 

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from gitresearch.lineage import Lineage, Node
 from gitresearch.outcome import signed
 from gitresearch.study import Specialist, Study
-from gitresearch.text import clean, one_line
+from gitresearch.text import clean, one_line, tokens
 
-LIMIT = 24_000  # characters, about 6,000 tokens
 KNOWLEDGE = 8_000  # characters of one knowledge file
 SATURATED, AXES, COMBINED, ANCESTORS = 8, 30, 5, 200
 RECENT, LEADERS, FAILURES, CHAIN, EVIDENCE_LINES = 15, 10, 8, 12, 3
@@ -38,17 +37,15 @@ def render(
     lineage: Lineage,
     parent: str,
     facts: Facts = Facts(),
-    *,
-    limit: int = LIMIT,
 ) -> str:
-    """The brief as Markdown, at most `limit` characters: what doesn't fit any more is left out, the end first.
+    """The brief as Markdown, at most `agent.brief_tokens` long: what doesn't fit is left out, the end first.
 
     A study that leaves lineage out (`agent.lineage`) has no section below the knowledge.
     """
     sections = [question(study), role(study, specialist), *(known(path, text) for path, text in facts.knowledge)]
     if study.agent.lineage:
         sections += _history(specialist, lineage, parent, facts)
-    return bounded((section for section in sections if section), limit)
+    return bounded((section for section in sections if section), study.agent.brief_limit)
 
 
 def _history(specialist: Specialist, lineage: Lineage, parent: str, facts: Facts) -> list[str]:
@@ -70,15 +67,22 @@ def _history(specialist: Specialist, lineage: Lineage, parent: str, facts: Facts
 
 
 def bounded(sections: Iterable[str], limit: int) -> str:
-    """Whole sections while they fit; the one that doesn't is cut at a line, and left out where only its title fits."""
-    out = ""
+    """Whole sections while they fit `limit` tokens; the one that doesn't is cut at a line, and left out where only its
+    title fits."""
+    out: list[str] = []
     for section in sections:
-        room = limit - len(out) - 2
-        if len(section) > room:
-            cut = section[: max(room, 0)].rpartition("\n")[0]
-            return (out + (cut if "\n" in cut else "")).rstrip() + "\n"
-        out += section + "\n\n"
-    return out.rstrip() + "\n"
+        lines: list[str] = []
+        for line in section.split("\n"):
+            limit -= tokens(line) + 1
+            if limit < 0:
+                break
+            lines.append(line)
+        if limit >= 0 or len(lines) > 1:
+            out.append("\n".join(lines))
+        limit -= 1
+        if limit < 0:
+            break
+    return "\n\n".join(out).rstrip() + "\n"
 
 
 def quoted(text: str, limit: int, indent: str = "  ") -> str:

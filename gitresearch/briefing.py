@@ -9,6 +9,7 @@ from gitresearch import brief
 from gitresearch.axes import axes, changed
 from gitresearch.errors import FormatError, GitResearchError
 from gitresearch.lineage import Lineage
+from gitresearch.outcome import Outcome
 from gitresearch.repo import Repo
 from gitresearch.study import Specialist, Study
 from gitresearch.surface import Surface
@@ -71,14 +72,18 @@ class Briefing:
             self._changed[oid, name] = frozenset(found)
         return self._changed[oid, name]
 
+    def outcome_of(self, oid: str) -> Outcome | None:
+        """A trial's whole outcome; None where there is none that can be read."""
+        try:
+            return self.repo.outcome(oid)
+        except FormatError:
+            return None
+
     def _evidence(self, oid: str) -> tuple[str, ...]:
         """The log lines that show why a trial failed. Read once: each brief shows the latest failures again."""
         if oid in self._lines:
             return self._lines[oid]
-        try:
-            outcome = self.repo.outcome(oid)
-        except FormatError:
-            return ()
+        outcome = self.outcome_of(oid)
         lines = outcome.failure.lines if outcome and outcome.failure else ()
         if outcome and outcome.summary.status != "harness_abort":  # that one may get another outcome
             self._lines[oid] = lines

@@ -130,8 +130,7 @@ def check(edits: Edits, files: Mapping[str, bytes], surface: Surface) -> None:
 
 def heading(text: str) -> tuple[str, str, float | None]:
     """Title, reason and expected change of a text that holds nothing else. EditError where it has no title."""
-    if len(text) > MAX_ANSWER:
-        raise EditError(f"the hypothesis is longer than {MAX_ANSWER} characters")
+    require_short(text)
     found = _header(_answer_lines(text))
     return _title(found), _prose(found.get("why", "")), _expected(found.get("expect", ""))
 
@@ -145,10 +144,21 @@ class _Mark(NamedTuple):
     opens: str
 
 
-def parse(text: str) -> Answer:
-    """Read an answer. EditError where it has no title, no block, or is out of bounds. Cost is linear in its length."""
+def require_short(text: str) -> None:
+    """EditError where an answer is beyond the bound."""
     if len(text) > MAX_ANSWER:
         raise EditError(f"the answer is longer than {MAX_ANSWER} characters")
+
+
+def has_blocks(text: str) -> bool:
+    """Whether the text holds a line that opens a block."""
+    return any(mark.kind == "<" for line in text.split("\n") if (mark := _mark(0, line)))
+
+
+def parse(text: str, *, bare: bool = False) -> Answer:
+    """Read an answer; a `bare` one may lack its title. EditError where it has no title, no block, or is out of bounds.
+    Cost is linear in its length."""
+    require_short(text)
     lines = _answer_lines(text)
     marks = [mark for at, line in enumerate(lines) if (mark := _mark(at, line))]
     opened = [index for index, mark in enumerate(marks) if mark.kind == "<"]
@@ -168,7 +178,8 @@ def parse(text: str) -> Answer:
         block, above = _block(lines, path, marks[index], marks[index + 1 : until])
         blocks.append(block)
     header = _header(lines[head:head_end])
-    return Answer(_title(header), _prose(header.get("why", "")), _expected(header.get("expect", "")), tuple(blocks))
+    title = "" if bare and "title" not in header else _title(header)
+    return Answer(title, _prose(header.get("why", "")), _expected(header.get("expect", "")), tuple(blocks))
 
 
 def _answer_lines(text: str) -> list[str]:

@@ -25,6 +25,8 @@ from gitresearch.hooks import Hook, HookFault, Scoring, export_hook
 from gitresearch.outcome import Failure, Run, now
 from gitresearch.sandbox import CannotStart, Ended, Limits, Process, Sandbox, World
 from gitresearch.study import Study
+from gitresearch.surface import safe_path
+from gitresearch.text import one_line
 from gitresearch.trial import Trial
 from gitresearch.workdir import Workdir, remove
 
@@ -131,18 +133,46 @@ class Evaluator:
         """Export the hook and make the data ready. GitResearchError with the command to type where that can't be."""
         shown = sandbox.interpreter_folders(self.python) if self.box.level != "none" else ()
         self.work = self.work or Workdir(self.cache / "work")
-        settings = self.study.evaluator
-        if not settings.hook:
+        hook = self._open_hook()
+        if hook is None:
             return
-        program = export_hook(self.source.export, self.base, settings.hook, self.work.folder("hook") / "files")
-        self.hook = Hook(program, settings.settings, settings.hook_seconds)
-        reply = self.hook.call("prepare", {"cache": str(self.cache / "data")})
+        reply = hook.call("prepare", {"cache": str(self.cache / "data")})
         if "error" in reply:
             message, _, hint = str(reply["error"]).partition("; try: ")
             raise GitResearchError(message, hint)
         self.data = {name: Path(str(reply[name])) for name in ("train", "held_out") if reply.get(name)}
         self.data_digest = str(reply.get("digest", ""))
         self._hide(shown)
+
+    def _open_hook(self) -> Hook | None:
+        """The study's hook, exported once; None where the study has none."""
+        settings = self.study.evaluator
+        if settings.hook and self.hook is None:
+            self.work = self.work or Workdir(self.cache / "work")
+            program = export_hook(self.source.export, self.base, settings.hook, self.work.folder("hook") / "files")
+            self.hook = Hook(program, settings.settings, settings.hook_seconds)
+        return self.hook
+
+    def foresee(self, files: Mapping[str, bytes]) -> str:
+        """The preflight of files that are no trial yet, by path from the repository's root: why it would end there, or
+        nothing. No data is needed, and nothing of a trial runs."""
+        hook, root = self._open_hook(), self.study.recipe.folder
+        if hook is None or self.work is None:
+            return ""
+        with self.work.borrowed("foresee") as top:
+            for path, data in files.items():
+                if not safe_path(path):
+                    return f"preflight_crash: {one_line(path, 100)!r} is no path for a file"
+                place = top / path.removeprefix(f"{root}/" if root else "")
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(data)
+            try:
+                self._preflight(hook, top, None)
+            except _Stopped as stopped:
+                return f"{stopped.status}: {'; '.join(stopped.failure.lines) or stopped.failure.label}"
+            except HookFault:
+                return ""  # ours, and said where the trial is evaluated
+        return ""
 
     def _hide(self, folders: Iterable[str]) -> None:
         """The labels must not lie in what a trial is shown."""
@@ -192,7 +222,7 @@ class Evaluator:
         if self.hook is None:
             self._read_metric(job, self._train(job))
             return
-        self._preflight(self.hook, job)
+        self._preflight(self.hook, job.tree, job.cancel)
         with Scoring(self.hook, pipes=bool(self.study.recipe.predict)) as scoring:
             self.hook.warm("measure")
             self.hook.warm("preflight")
@@ -213,8 +243,8 @@ class Evaluator:
             raise _Stopped("harness_abort", Failure("harness", "Export", (error.message,))) from None
         job.artefact.mkdir(exist_ok=True)
 
-    def _preflight(self, hook: Hook, job: _Job) -> None:
-        reply = hook.call("preflight", {"tree": str(job.tree), "limits": self._limits()}, job.cancel)
+    def _preflight(self, hook: Hook, tree: Path, cancel: threading.Event | None) -> None:
+        reply = hook.call("preflight", {"tree": str(tree), "limits": self._limits()}, cancel)
         if reply.get("ok") is True:
             return
         status, lines = reply.get("status"), reply.get("lines", [])

@@ -7,7 +7,7 @@ which another process can go on; what a kill interrupts was not recorded and is 
 
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -26,6 +26,7 @@ class Runs(Protocol):
     """What the lab needs of an evaluator: one execution of one trial with one seed."""
 
     def run(self, trial: Trial, seed: int, purpose: str, cancel: threading.Event | None = None) -> RunResult: ...
+    def foresee(self, files: Mapping[str, bytes]) -> str: ...
 
 
 def draw_seed() -> int:

@@ -187,6 +187,12 @@ class Lineage:
     def get(self, oid: str) -> Node | None:
         return self._nodes.get(oid)
 
+    def find(self, start: str) -> list[Node]:
+        """The trials whose name begins so; few digits may mean several."""
+        if start in self._nodes:
+            return [self._nodes[start]]
+        return [node for oid, node in self._nodes.items() if oid.startswith(start)] if len(start) >= 4 else []
+
     @property
     def head(self) -> Node | None:
         """What the next trial has to beat: the best-scored keep, provisional or not; the baseline if none is kept."""

@@ -23,15 +23,36 @@ from gitresearch.text import one_line
 RETRIES = 4
 MAX_BODY = 16 << 20
 _LIMITS = ("max_tokens", "max_completion_tokens")
+# How servers say that they take no tools: Ollama "… does not support tools", vLLM "… requires --enable-auto-tool-choice
+# and --tool-call-parser …", llama.cpp "tools param requires --jinja flag", LiteLLM "… does not support parameters: …".
+_NO_TOOLS = re.compile(
+    r"\btools?\b.{0,60}(?:support|require|enable|unknown|unrecogni|not |unexpected|extra)|"
+    r"(?:support|require|enable|unknown|unrecogni|unexpected|extra).{0,60}\btools?\b",
+    re.IGNORECASE,
+)
+_NAME = re.compile(r"[^A-Za-z0-9_-]")
+MAX_CALLS = 16
 _TOO_LONG = re.compile(r"context.{0,20}(?:length|size|window)|too many tokens|prompt is too long", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
+class Call:
+    """A tool that the model wants to use. `arguments` is what it wrote: JSON, if it did it right."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
 class Reply:
-    """A model's answer; tokens as the server counted them. `refusal` is why it would not answer."""
+    """A model's answer; tokens as the server counted them. `refusal` is why it would not answer; `reasoning` is what
+    some servers send beside the text, and want back where tools were called."""
 
     text: str
     finish_reason: str
+    calls: tuple[Call, ...] = ()
+    reasoning: str = ""
     tokens_in: int = 0
     tokens_cached: int = 0
     tokens_out: int = 0
@@ -47,6 +68,10 @@ class ModelError(GitResearchError):
     def __init__(self, message: str, hint: str = "", fault: Fault = "answer") -> None:
         super().__init__(message, hint)
         self.fault = fault
+
+
+class NoTools(ModelError):
+    """The server or the model takes no tools; the same can be asked without."""
 
 
 @dataclass
@@ -68,8 +93,14 @@ class Model:
         """The server, as an error names it: without a password that its address may hold."""
         return one_line(re.sub(r"//[^/@]*@", "//", self.base_url), 200) or "OpenAI's server"
 
-    def ask(self, messages: Sequence[Mapping[str, str]], max_tokens: int, temperature: float | None = None) -> Reply:
-        """One answer. ModelError in a sentence for whatever goes wrong.
+    def ask(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        max_tokens: int,
+        temperature: float | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> Reply:
+        """One answer. ModelError in a sentence for whatever goes wrong; NoTools where it can't be given any.
 
         The client's timeout starts anew with every byte and every retry, so the call runs beside a clock of ours; what
         is late is left to end by itself, on a connection of its own.
@@ -77,6 +108,8 @@ class Model:
         request: dict[str, Any] = {"model": self.name, "messages": list(messages)}
         if temperature is not None:
             request["temperature"] = temperature
+        if tools:
+            request["tools"] = list(tools)
         call = _Call(self._connect(), request, max_tokens, self._limit or self._first_limit())
         started = time.monotonic()
         thread = threading.Thread(target=call.run, name=f"ask {self.name}", daemon=True)
@@ -86,12 +119,13 @@ class Model:
             call.client.close()
             raise self._too_slow()
         if call.error is not None:
-            raise self._told(call.error)
+            error = self._told(call.error)
+            raise NoTools(error.message, error.hint) if tools and _NO_TOOLS.search(error.message) else error
         self._limit = call.limit
         return self._reply(call.done, time.monotonic() - started, call.request_id)
 
-    def _connect(self) -> Any:
-        """A client of its own for each call: one that was given up can then be closed under nobody else's feet."""
+    def check(self) -> str:
+        """The key. ModelError where the set-up can't work whatever the server says."""
         key = self._key()
         if not key and not self.base_url:
             raise ModelError(f"the variable {self.key_env} holds no key", f"export {self.key_env}=…", "setup")
@@ -100,6 +134,11 @@ class Model:
             raise ModelError(f"the variable {self.key_env} holds a character that no key has", hint, "setup")
         if self.base_url and not re.match(r"https?://[^/\s]", self.base_url):
             raise ModelError(f"{self.where!r} doesn't begin with http:// or https://", "mend --base-url", "setup")
+        return key
+
+    def _connect(self) -> Any:
+        """A client of its own for each call: one that was given up can then be closed under nobody else's feet."""
+        key = self.check()
         import openai  # noqa: PLC0415  (half a second that only this agent pays)
 
         try:
@@ -132,9 +171,10 @@ class Model:
         finish, refusal = _item(choice, "finish_reason"), message.get("refusal")
         if finish == "content_filter" and not refusal:
             refusal = "a content filter stopped the answer"
-        text = message.get("content")
         return Reply(
-            text=text.encode("utf-8", "replace").decode() if isinstance(text, str) else "",
+            text=_text(message.get("content")),
+            calls=_calls(message.get("tool_calls")),
+            reasoning=_text(message.get("reasoning_content")),
             finish_reason=one_line(finish, 40) if isinstance(finish, str) else "",
             tokens_in=_count(usage, "prompt_tokens"),
             tokens_cached=_count(_item(usage, "prompt_tokens_details"), "cached_tokens"),
@@ -247,6 +287,29 @@ def _item(value: Any, key: str | int) -> Any:
     if isinstance(key, str):
         return value.get(key) if isinstance(value, dict) else None
     return value[key] if isinstance(value, list) and len(value) > key else None
+
+
+def _text(value: Any) -> str:
+    """A text that can be encoded; some servers send it in parts."""
+    if isinstance(value, list):
+        value = "".join(part["text"] for part in value if isinstance(_item(part, "text"), str))
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+
+
+def _calls(found: Any) -> tuple[Call, ...]:
+    """The tools that were called, in a shape that can be sent back: some servers leave the id out or give it twice, and
+    send arguments as a table instead of as text."""
+    calls: dict[str, Call] = {}
+    for number, item in enumerate(found[:MAX_CALLS] if isinstance(found, list) else ()):
+        function = _item(item, "function")
+        name, arguments, ident = _item(function, "name"), _item(function, "arguments"), _item(item, "id")
+        if not isinstance(arguments, str):
+            arguments = json.dumps(arguments if arguments is not None else {})
+        if not isinstance(ident, str) or not re.fullmatch(r"[\w.:-]{1,64}", ident) or ident in calls:
+            ident = f"call-{number}"
+        known = _NAME.sub("-", name)[:64] if isinstance(name, str) else ""
+        calls[ident] = Call(ident, known or "unnamed", _text(arguments))
+    return tuple(calls.values())
 
 
 def _words(body: Any) -> str:

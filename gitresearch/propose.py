@@ -5,7 +5,8 @@ that was tried before never become a trial. The commit is made from the parent's
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 
 import tomli_w
@@ -78,8 +79,16 @@ def _alone(lineage: Lineage, parent: Trial) -> Lineage:
 class Proposer:
     """Makes trials of one study."""
 
-    def __init__(self, briefing: Briefing, agent: Agent) -> None:
+    def __init__(
+        self,
+        briefing: Briefing,
+        agent: Agent,
+        check: Callable[[Files], str] = lambda _files: "",
+        lock: AbstractContextManager[object] | None = None,
+    ) -> None:
+        """`check` is the evaluator's preflight of files; `lock` guards the lineage that agents look at."""
         self.repo, self.study, self.briefing, self.agent = briefing.repo, briefing.study, briefing, agent
+        self.check, self.lock = check, lock or nullcontext()
 
     def request(self, lineage: Lineage, turn: Turn) -> Request:
         """The turn as an agent sees it; of the lineage nothing but its parent where the study leaves lineage out."""
@@ -93,6 +102,9 @@ class Proposer:
             lineage=lineage if self.study.agent.lineage else _alone(lineage, turn.parent),
             files_of=self.briefing.files_of,
             seed=turn.seed,
+            outcome_of=self.briefing.outcome_of,
+            check=self.check,
+            lock=self.lock,
         )
 
     def answer(self, lineage: Lineage, request: Request) -> tuple[Trial, Usage]:

@@ -171,6 +171,21 @@ class Evaluator:
 
 
 @dataclass(frozen=True)
+class Session:
+    """How long one proposal may talk with its model: calls, tokens in and out, dollars (0: no cap), and seconds."""
+
+    turns: int = 40
+    tokens: int = 1_000_000
+    dollars: float = 0.0
+    seconds: float = 1800.0
+
+    def check(self) -> None:
+        for name in ("turns", "tokens", "seconds"):
+            require(name, getattr(self, name) > 0, "must be more than 0")
+        require("dollars", self.dollars >= 0, "must not be negative")
+
+
+@dataclass(frozen=True)
 class Agent:
     """Who proposes. `base_url` is for `openai`; `command` is a known coding agent's name or any command line;
     `model` and `key_env` (the variable that holds the key) are for both."""
@@ -185,7 +200,10 @@ class Agent:
     temperature: float | None = None
     lineage: bool = True  # false: the control arm, whose agents see their parent's files and nothing of other trials
     patience: int = 3  # turns in a row without an edit, after which a specialist rests until something is kept
-    context_tokens: int = 64_000  # what a first prompt may take of the model's context, answer included
+    tools: bool = True  # openai: a talk with tools to look around with; false, or where none are taken: answers alone
+    context_tokens: int = 64_000  # what the model takes at once, its answer included
+    brief_tokens: int = 8_000
+    session: Session = field(default_factory=Session)
     seed: int = 0
 
     def check(self) -> None:
@@ -196,9 +214,15 @@ class Agent:
         require("timeout_seconds", self.timeout_seconds > 0, "must be more than 0")
         require("patience", self.patience > 0, "must be more than 0")
         require("context_tokens", self.context_tokens > self.max_tokens, "must be more than max_tokens")
+        require("brief_tokens", self.brief_tokens >= 500, "must be at least 500")
         require("key_env", bool(_VARIABLE.fullmatch(self.key_env)), "is the name of a variable, not the key itself")
         address = not self.base_url or re.fullmatch(r"https?://[^/\s@]+(?:/\S*)?", self.base_url)
         require("base_url", bool(address), "begins with http:// or https:// and holds no password")
+
+    @property
+    def brief_limit(self) -> int:
+        """How many tokens a brief may take: no more than a third of what goes in."""
+        return min(self.brief_tokens, (self.context_tokens - self.max_tokens) // 3)
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,15 @@ def require_safe(text: str, what: str, limit: int = MAX_MESSAGE_BYTES) -> str:
     return text
 
 
+def tokens(text: str) -> int:
+    """About how many tokens a model takes the text for, rather too many than too few: no tokenizer is at hand for
+    every model. A digit is a token to some (Llama 2, SmolLM2), other ASCII comes three to a token in dense code, and
+    beyond ASCII a byte is at most one."""
+    plain = len(text) if text.isascii() else len(text.encode("ascii", "ignore"))
+    digits = sum(text.count(digit) for digit in "0123456789")
+    return digits + (plain - digits + 2) // 3 + len(text.encode("utf-8", "replace")) - plain
+
+
 def slug(text: str, limit: int = 40) -> str:
     """Lower-case ASCII words joined by `-`, fit for a ref name; `trial` where nothing is left."""
     ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from gitresearch.agents import Proposal, ProposalFailed, Request
@@ -45,6 +45,9 @@ class FakeRuns:
             seed, purpose, "ok", {"loss": found}, train_seconds=1.0, wall_seconds=1.0, started="2026-01-01T00:00:00Z"
         )
         return RunResult(run=run, failure=None, environment={"sandbox": "fake"}, binding={"commit": trial.oid})
+
+    def foresee(self, files: Mapping[str, bytes]) -> str:
+        return ""
 
     def _failed(self, seed: int, purpose: str, status: str, label: str) -> RunResult:
         failure = Failure("train", label, ("the decisive line",))

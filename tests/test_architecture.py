@@ -20,7 +20,16 @@ PACKAGE = CHECKOUT / "gitresearch"
 ORDER = [
     *("errors", "text", "trial", "outcome", "tables", "study", "surface", "lineage", "decision", "gitcmd", "share"),
     *("repo", "sandbox", "machine", "workdir", "failures", "hooks", "model", "match", "edit", "axes", "agents"),
-    *("brief", "agents.folder", "agents.patch", "agents.offline", "agents.openai", "agents.command"),
+    *(
+        "brief",
+        "agents.desk",
+        "agents.prompt",
+        "agents.folder",
+        "agents.patch",
+        "agents.offline",
+        "agents.openai",
+        "agents.command",
+    ),
     *("evaluate", "spending", "briefing", "propose", "lab", "loop", "engines", "review", "sync", "audit", "cli"),
 ]
 

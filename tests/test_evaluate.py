@@ -10,7 +10,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,6 +23,7 @@ from gitresearch.evaluate import Evaluator, Event, RunResult
 from gitresearch.hooks import HookFault, strict_reply
 from gitresearch.repo import Repo
 from gitresearch.sandbox import Sandbox
+from gitresearch.study import Evaluator as Settings
 from gitresearch.study import load
 from gitresearch.text import is_safe
 from gitresearch.workdir import Workdir, sweep
@@ -244,6 +246,38 @@ def test_preflight_crash(bench: Make) -> None:
 
     assert "train.py:1" in failed(result, "preflight_crash", "preflight", "SyntaxError")
     assert result.run.train_seconds == 0
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({"train.py": b"x = 1\n"}, ""),
+        ({"train.py": b"def broken(:\n"}, "preflight_crash: train.py:1; "),
+        ({"train.py": b"", "huge": b"x"}, "size_blocked: huge"),
+        ({"train.py": b"", "../out": b"x"}, "preflight_crash: '../out' is no path"),
+        ({"train.py": b"", "/tmp/out": b"x"}, "preflight_crash: '/tmp/out' is no path"),
+    ],
+)
+def test_files_that_are_no_trial_yet_have_a_preflight(bench: Make, files: Mapping[str, bytes], told: str) -> None:
+    """An agent learns what the hook would refuse before it submits, and nothing is left behind or written elsewhere."""
+    made = bench()
+    assert made.evaluator.foresee(files).startswith(told)
+    assert bool(made.evaluator.foresee(files)) == bool(told)
+    assert not [path for path in (made.evaluator.cache / "work").rglob("*") if path.name in ("out", "huge", "train.py")]
+
+
+def test_a_preflight_needs_no_data(bench: Make, box: Sandbox, tmp_path: Path) -> None:
+    """It works where nothing was prepared, and says nothing where the study has no hook or the hook is at fault."""
+    made = bench()
+    broken = {"train.py": b"def broken(:\n"}
+    with closing(Evaluator(made.repo, made.evaluator.study, made.evaluator.base, box, tmp_path / "other")) as other:
+        assert other.foresee(broken).startswith("preflight_crash")
+        assert other.hook is not None
+        other.hook.settings["preflight"] = "exit"
+        assert other.foresee(broken) == ""
+    study = replace(made.evaluator.study, evaluator=Settings(pattern="(.*)"))
+    with closing(Evaluator(made.repo, study, made.evaluator.base, box, tmp_path / "third")) as third:
+        assert third.foresee(broken) == ""
 
 
 def test_a_tree_that_cannot_be_written(bench: Make) -> None:

@@ -6,11 +6,13 @@ come up with an edit raises ProposalFailed, which carries what the attempt cost.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from gitresearch.errors import Fault, GitResearchError
 from gitresearch.lineage import Lineage
+from gitresearch.outcome import Outcome
 from gitresearch.study import Specialist, Study
 from gitresearch.surface import Edits, Surface
 from gitresearch.trial import Hypothesis, Trial
@@ -43,8 +45,9 @@ class Usage:
 @dataclass(frozen=True)
 class Request:
     """What an agent is given. `files` are the parent's files under the recipe's root, by path from the repository's
-    root; `files_of` gives those of any trial of the study; `seed` makes the agent's own draws repeatable; `again` is
-    why its last answer to the same request came to nothing."""
+    root; `files_of` and `outcome_of` answer for any trial of the study; `check` is the evaluator's own preflight of
+    files (what is wrong, or nothing); whoever looks at the lineage while others add to it holds `lock`. `seed` makes
+    the agent's own draws repeatable; `again` is why its last answer to the same request came to nothing."""
 
     study: Study
     specialist: Specialist
@@ -56,6 +59,9 @@ class Request:
     files_of: Callable[[str], Files]
     seed: int
     again: str = ""
+    outcome_of: Callable[[str], Outcome | None] = lambda _oid: None
+    check: Callable[[Files], str] = lambda _files: ""
+    lock: AbstractContextManager[object] = field(default_factory=nullcontext)
 
     @property
     def surface(self) -> Surface:

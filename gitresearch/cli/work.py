@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from queue import SimpleQueue
 from types import FrameType
@@ -23,6 +24,7 @@ from gitresearch.lab import Lab
 from gitresearch.lineage import Node
 from gitresearch.loop import Loop, Plan, Report, Stop
 from gitresearch.propose import Proposer, Turn, next_turn
+from gitresearch.sandbox import Sandbox
 from gitresearch.spending import tally
 from gitresearch.study import Specialist, Study
 from gitresearch.surface import Surface
@@ -128,15 +130,12 @@ def run(
         jobs=jobs or default_jobs(study),
     )
     require_prices(study, plan)
+    asked = make_agent(study)  # first: a missing key or program is said before anything runs
     progress = choose_progress(study, plain=plain)
     lab = open_lab(Opened(opened.repo, study, opened.base), progress, allow_unsandboxed)
-    report = drive(
-        Loop(
-            lab, Proposer(Briefing(opened.repo, study, opened.base), make_agent(study)), plan, stop := Stop(), progress
-        ),
-        stop,
-        progress,
-    )
+    briefing = Briefing(opened.repo, study, opened.base)
+    proposer = Proposer(briefing, asked, lab.runs.foresee, lab.lock)
+    report = drive(Loop(lab, proposer, plan, stop := Stop(), progress), stop, progress)
     finish(lab, report)
 
 
@@ -257,8 +256,9 @@ def propose(
         turn = next_turn(study, lineage, {}, set(), seed)
         who = study.specialist(specialist) if specialist else turn.specialist if turn else study.specialists[0]
         proposing = make_agent(study)
-    proposer = Proposer(briefing, proposing)
-    trial, _ = proposer.answer(lineage, proposer.request(lineage, Turn(who, kind, start, seed)))
+    with closing(Evaluator(opened.repo, study, opened.base, Sandbox("none", ""), cache_dir())) as evaluator:
+        proposer = Proposer(briefing, proposing, evaluator.foresee)
+        trial, _ = proposer.answer(lineage, proposer.request(lineage, Turn(who, kind, start, seed)))
     say(f"proposed {trial.branch}: {trial.subject}")
     click.echo(trial.oid)
 

@@ -8,7 +8,8 @@ import pytest
 
 from gitresearch import brief
 from gitresearch.agents import ProposalFailed, Request
-from gitresearch.agents.openai import REPAIRS, RULES, OpenAIAgent, excerpt, prompt, signature
+from gitresearch.agents.openai import REPAIRS, OpenAIAgent, signature
+from gitresearch.agents.prompt import RULES, excerpt, prompt
 from gitresearch.lineage import Lineage, Node
 from gitresearch.outcome import Summary
 from gitresearch.study import Study, load
@@ -31,6 +32,7 @@ model = "tiny"
 base_url = "URL"
 timeout_seconds = 5
 max_tokens = 321
+tools = false
 [[specialists]]
 name = "one"
 role = "You tune."
