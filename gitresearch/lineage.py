@@ -187,6 +187,10 @@ class Lineage:
     def get(self, oid: str) -> Node | None:
         return self._nodes.get(oid)
 
+    def alone(self, oid: str) -> "Lineage":
+        """A lineage of that trial only: what the control arm is shown."""
+        return Lineage(self.objective, [self._nodes[oid]] if oid in self._nodes else [])
+
     def find(self, start: str) -> list[Node]:
         """The trials whose name begins so; few digits may mean several."""
         if start in self._nodes:

@@ -71,11 +71,6 @@ def repairable(lineage: Lineage, specialist: str) -> Node | None:
     return None
 
 
-def _alone(lineage: Lineage, parent: Trial) -> Lineage:
-    node = lineage.get(parent.oid)
-    return Lineage(lineage.objective, [node] if node else [])
-
-
 class Proposer:
     """Makes trials of one study."""
 
@@ -99,7 +94,7 @@ class Proposer:
             parent=turn.parent,
             files=self.briefing.files_of(turn.parent.oid),
             brief=self.briefing.text(lineage, turn.specialist, turn.parent.oid),
-            lineage=lineage if self.study.agent.lineage else _alone(lineage, turn.parent),
+            lineage=lineage if self.study.agent.lineage else lineage.alone(turn.parent.oid),
             files_of=self.briefing.files_of,
             seed=turn.seed,
             outcome_of=self.briefing.outcome_of,

@@ -19,18 +19,24 @@ PACKAGE = CHECKOUT / "gitresearch"
 # Each module imports only from those above it. A package stands for all its modules unless they are listed apart.
 ORDER = [
     *("errors", "text", "trial", "outcome", "tables", "study", "surface", "lineage", "decision", "gitcmd", "share"),
-    *("repo", "sandbox", "machine", "workdir", "failures", "hooks", "model", "match", "edit", "axes", "agents"),
     *(
+        "repo",
+        "sandbox",
+        "machine",
+        "workdir",
+        "failures",
+        "hooks",
+        "model",
+        "match",
+        "edit",
+        "axes",
+        "agents",
         "brief",
-        "agents.desk",
-        "agents.prompt",
-        "agents.folder",
-        "agents.patch",
-        "agents.offline",
-        "agents.openai",
-        "agents.command",
     ),
-    *("evaluate", "spending", "briefing", "propose", "lab", "loop", "engines", "review", "sync", "audit", "cli"),
+    *("agents.desk", "agents.prompt", "agents.folder"),
+    *("agents.patch", "agents.offline", "agents.openai", "agents.command"),
+    *("evaluate", "spending", "briefing", "propose", "serve"),
+    *("lab", "loop", "engines", "review", "sync", "audit", "cli"),
 ]
 
 # Each verb is called by the loop or the command line, never by another verb.
@@ -40,6 +46,7 @@ WORKERS = {"propose", "evaluate", "review", "sync", "audit"}
 DOORS = {
     "pygit2": ("repo",),
     "openai": ("model",),
+    "mcp": ("serve",),
     "click": ("cli",),
     "rich": ("cli",),
     "optuna": ("agents.offline",),
@@ -47,7 +54,7 @@ DOORS = {
     "torch": (),
     "numpy": (),
 }
-HEAVY = {"torch", "openai", "pygit2", "optuna", "libcst", "rich", "numpy"}
+HEAVY = {"torch", "openai", "mcp", "pygit2", "optuna", "libcst", "rich", "numpy"}
 
 # Programs that run in a process of their own end it themselves.
 ENDS_ITS_PROCESS = ("sandbox",)

@@ -80,7 +80,8 @@ LOOK = (
     Tool("check", "The preflight of your copy as edited: surface, syntax, and what the evaluator knows beforehand."),
     Tool("undo", "Take all your edits back."),
 )
-_KINDS: dict[str, type] = {"string": str, "integer": int}
+_KINDS: dict[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "number": (int, float)}
+_NAMES = {"string": "a text", "integer": "a whole number", "number": "a number"}
 
 
 class Desk:
@@ -109,11 +110,15 @@ class Desk:
             if tool is None:
                 known = ", ".join(tool.name for tool in self.tools)
                 raise Refused(f"there is no tool {one_line(name, 60)!r}; there are: {known}")
-            run: Callable[..., str] = getattr(self, f"_{name}")
-            with nullcontext() if name == "check" else self.request.lock:  # the hook may take seconds
-                return bounded(run(**values(tool, arguments)))
+            return bounded(self.run(name, values(tool, arguments)))
         except (Refused, EditError) as refused:
             return f"Refused: {refused}"
+
+    def run(self, name: str, given: Mapping[str, Any]) -> str:
+        """One of the tools, with checked values. Refused or EditError where it can't be done."""
+        tool: Callable[..., str] = getattr(self, f"_{name}")
+        with nullcontext() if name == "check" else self.request.lock:  # the hook may take seconds
+            return tool(**given)
 
     def apply(self, answer: Answer) -> None:
         """Apply an answer's blocks to the copy, all or none. EditError says all that is wrong with them."""
@@ -263,7 +268,7 @@ def values(tool: Tool, arguments: str) -> dict[str, Any]:
         elif isinstance(value, _KINDS[kind]) and not isinstance(value, bool):
             found[name] = value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
         else:
-            raise Refused(f"{name} must be {'a whole number' if kind == 'integer' else 'a text'}")
+            raise Refused(f"{name} must be {_NAMES[kind]}")
     missing = [name for name in tool.needed if not found.get(name)]
     if missing:
         raise Refused(f"{tool.name} needs {' and '.join(missing)}")
