@@ -18,7 +18,21 @@ PACKAGE = CHECKOUT / "gitresearch"
 
 # Each module imports only from those above it. A package stands for all its modules unless they are listed apart.
 ORDER = [
-    *("errors", "text", "trial", "outcome", "tables", "study", "surface", "lineage", "decision", "gitcmd", "share"),
+    *(
+        "errors",
+        "text",
+        "trial",
+        "outcome",
+        "tables",
+        "study",
+        "surface",
+        "merge",
+        "lineage",
+        "decision",
+        "policy",
+        "gitcmd",
+        "share",
+    ),
     *(
         "repo",
         "sandbox",

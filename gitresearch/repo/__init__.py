@@ -6,7 +6,8 @@ user's checkout, index, HEAD and hooks are never touched. Whatever goes wrong be
 
 from gitresearch.repo.claims import Claim
 from gitresearch.repo.lookup import blob_oid
+from gitresearch.repo.merging import CannotMerge
 from gitresearch.repo.store import Repo
 from gitresearch.repo.values import ClaimInfo, File, NewTrial, Oddity, Owner, Record
 
-__all__ = ["Claim", "ClaimInfo", "File", "NewTrial", "Oddity", "Owner", "Record", "Repo", "blob_oid"]
+__all__ = ["CannotMerge", "Claim", "ClaimInfo", "File", "NewTrial", "Oddity", "Owner", "Record", "Repo", "blob_oid"]

@@ -6,12 +6,15 @@ from pathlib import Path
 import pygit2
 
 from gitresearch.errors import GitResearchError
-from gitresearch.repo import lookup
+from gitresearch.merge import Merge
+from gitresearch.repo import lookup, merging
 from gitresearch.repo.core import Core
 from gitresearch.repo.door import guarded
+from gitresearch.repo.merging import CannotMerge
 from gitresearch.repo.objects import Naming
 from gitresearch.repo.values import File
 from gitresearch.text import one_line
+from gitresearch.trial import read_commit
 
 
 class Content(Core):
@@ -57,6 +60,41 @@ class Content(Core):
         """The oid that the commit's tree with the edits applied would have; nothing is written. None deletes, modes of
         edited files stay. FormatError for a path that git or a file system would take for something else."""
         return self._trees.edited(Naming(), self._tree(commit), edits)
+
+    @guarded("compare two commits")
+    def edits(self, a: str, b: str, root: str = "") -> dict[str, bytes | None]:
+        """What makes the files of commit `a` under `root` those of commit `b`: new bytes by path, None deletes."""
+        old, new = self.files(a, root), self.files(b, root)
+        changed = [path for path in old.keys() | new.keys() if old.get(path) != new.get(path)]
+        return {path: self.blob(new[path].oid) if path in new else None for path in sorted(changed)}
+
+    @guarded("merge two commits")
+    def merge(self, first: str, second: str, root: str = "") -> Merge:
+        """What `second` changed under `root` since the best common ancestor, put into the files of `first`; of several
+        best ones any. CannotMerge where that is nothing, or no change of lines."""
+        for oid in (first, second):
+            self._tree(oid)
+        base = self._handle.merge_base(first, second)
+        if base is None:
+            raise CannotMerge(f"{first[:8]} and {second[:8]} have no common ancestor here", "git fetch --unshallow")
+        if str(base) == second:
+            raise CannotMerge(f"{first[:8]} stands on {second[:8]} already", "gitresearch log")
+        return self._merged(str(base), first, second, root)
+
+    @guarded("take a change out")
+    def without(self, commit: str, step: str, root: str = "") -> Merge:
+        """What undoes the change of a trial (against its first parent) in the files of a commit that stands on it.
+        CannotMerge where it doesn't, or where a change is no change of lines."""
+        if str(self._handle.merge_base(commit, step)) != step:
+            raise CannotMerge(f"{commit[:8]} does not stand on {step[:8]}", f"gitresearch show {commit[:8]}")
+        parents = read_commit(step, self._odb.read(step)[1]).parents
+        if not parents:
+            raise CannotMerge(f"{step[:8]} has no parent to go back to", "gitresearch log")
+        return self._merged(step, commit, parents[0], root)
+
+    def _merged(self, base: str, first: str, second: str, root: str) -> Merge:
+        sides = self._tree(first), self._tree(second)
+        return merging.merged(self._handle, self._trees, (base, self._tree(base)), sides, root.strip("/"))
 
     @guarded("compare two commits")
     def diff(self, a: str, b: str, paths: Sequence[str] | None = None) -> str:
