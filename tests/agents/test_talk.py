@@ -349,7 +349,13 @@ def test_the_lineage_is_looked_at_under_its_lock(server: FakeServer) -> None:
 
     def taken() -> bool:
         found: list[bool] = []
-        thread = threading.Thread(target=lambda: found.append(not lock.acquire(blocking=False)))
+
+        def look() -> None:  # a lock that a thread took to its end would stay taken
+            found.append(not lock.acquire(blocking=False))
+            if not found[0]:
+                lock.release()
+
+        thread = threading.Thread(target=look)
         thread.start()
         thread.join()
         return found[0]
