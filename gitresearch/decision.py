@@ -13,7 +13,7 @@ Rule `strict-improvement` is the published system's: any single run that is bett
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gitresearch.outcome import Outcome, Run, mean, signed
@@ -84,6 +84,18 @@ def verdict(study: Study, runs: Sequence[Run], reference: Reference) -> Verdict:
     if fresh and promising(study, [run for run in runs if run.purpose == "screen"], reference):
         reason = f"looked better once, {len(fresh)} fresh seed{'s' if len(fresh) > 1 else ''} did not bear it out"
     return Verdict("discard", reason, arithmetic=arithmetic)
+
+
+def replicated(study: Study, found: Verdict, runs: Sequence[Run], original: Reference | None) -> Verdict:
+    """The verdict on a replicate: measured, told against what it repeats (None: that has no score), never a keep."""
+    if found.status not in ("keep", "discard"):
+        return found
+    score = mean([run.metrics[study.objective.metric] for run in runs])
+    reason = f"{score:.6g} (n={len(runs)})"
+    if original is not None:
+        change = signed(score - original.score)
+        reason += f" against {original.score:.6g} (n={original.n}) of {original.name}, {change}"
+    return replace(found, status="discard", reason=reason, label="replicate", confirmed=False)
 
 
 @dataclass(frozen=True)

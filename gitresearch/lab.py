@@ -131,7 +131,7 @@ class Lab:
         reference = self.reference
         done: list[Run] = []
         result = None
-        for purpose in self._purposes(reference, done):
+        for purpose in self._purposes(trial, reference, done):
             result = self.runs.run(trial, draw_seed(), purpose, cancel)
             if _cancelled(cancel, result):
                 return None
@@ -140,11 +140,23 @@ class Lab:
                 return self._record(trial, done, _failed(result), result)
         if result is None:
             raise GitResearchError("the study asks for no runs", "edit [seeds] in study.toml")
-        return self._record(trial, done, decision.verdict(self.study, done, reference), result)
+        found = decision.verdict(self.study, done, reference)
+        if trial.operator == "replicate":
+            found = decision.replicated(self.study, found, done, self._scored(trial.parents[0]))
+        return self._record(trial, done, found, result)
 
-    def _purposes(self, reference: Reference, done: Sequence[Run]) -> Iterator[str]:
-        """The runs an assessment makes, decided as results come in: screening, then fresh seeds if those earn them."""
+    def _scored(self, oid: str) -> Reference | None:
+        """A trial's score as something to compare with."""
+        with self.lock:
+            summary = known.summary if (known := self.lineage.get(oid)) else None
+        return Reference(oid[:8], summary.score, summary.n) if summary and summary.score is not None else None
+
+    def _purposes(self, trial: Trial, reference: Reference, done: Sequence[Run]) -> Iterator[str]:
+        """The runs an assessment makes, decided as results come in: screening, then fresh seeds if those earn them. A
+        replicate is nobody's claim: all its runs count."""
         yield from ["screen"] * self.study.seeds.screen
+        if trial.operator == "replicate":
+            return
         if self.study.decision.rule == "two-tier" and decision.promising(self.study, done, reference):
             yield from ["head"] * self.study.seeds.head
 

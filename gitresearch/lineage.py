@@ -17,6 +17,8 @@ from gitresearch.study import Objective
 from gitresearch.trial import Trial
 
 RANKED = frozenset({"baseline", "keep", "discard"})  # a disqualified trial has a score and no rank
+# Measured or stopped just short of counting: worth another step where the idea is good.
+BLOCKED = frozenset({"size_blocked", "train_budget_overrun", "eval_budget_overrun", "disqualified"})
 
 
 class Known(Protocol):
@@ -95,6 +97,11 @@ class _Sorted:
     def first(self, n: int | None = None) -> list[str]:
         """The first n, or all."""
         return [entry[-1] for entry in self._ordered()[:n]]
+
+    def at(self, place: int) -> str:
+        """The one at a place, from 0."""
+        oid: str = self._ordered()[place][-1]
+        return oid
 
     def last(self, n: int) -> list[str]:
         """The last n, last first."""
@@ -214,6 +221,27 @@ class Lineage:
     def leaderboard(self, n: int = 20) -> list[Node]:
         """The n best-scored trials, best first; a disqualified one never ranks."""
         return self._of(self._by_score["ranked"].first(n))
+
+    @property
+    def ranked(self) -> int:
+        """How many trials have a rank."""
+        return len(self._by_score["ranked"])
+
+    def at_rank(self, place: int) -> Node:
+        """The trial of that place by score, from 0: any one costs the same."""
+        return self._nodes[self._by_score["ranked"].at(place)]
+
+    @property
+    def noise(self) -> float:
+        """Two standard deviations of the baseline's seeds; 0 while nobody knows."""
+        return next((2 * node.summary.sd for node in self.baselines() if node.summary and node.summary.sd > 0), 0.0)
+
+    def close(self, node: Node) -> bool:
+        """Whether a discard lies within the noise of the head, which has it beaten by luck or not at all."""
+        head = self.head.score if self.head else None
+        if node.status != "discard" or node.trial.operator == "replicate" or head is None or node.score is None:
+            return False
+        return self.objective.gain(head, node.score) <= self.noise and self.noise > 0
 
     def children(self, oid: str, last: int | None = None) -> list[Node]:
         """The trials that have it for a parent, oldest first; only the last few where a number is given."""

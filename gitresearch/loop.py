@@ -19,7 +19,8 @@ from gitresearch.agents import ProposalFailed, Usage
 from gitresearch.errors import GitResearchError
 from gitresearch.lab import Lab
 from gitresearch.outcome import Outcome
-from gitresearch.propose import Proposer, Turn, next_turn
+from gitresearch.policy import Turn, next_turn
+from gitresearch.propose import Proposer
 from gitresearch.trial import Trial
 
 POLL_SECONDS = 0.2
@@ -88,6 +89,7 @@ class _State:
     calibrating: int = 0
     confirming: int = 0
     aborts: int = 0
+    begun: set[tuple[str, str]] = field(default_factory=set)  # repairs and merges: the same again would fail again
     fruitless: Counter[str] = field(default_factory=Counter)  # a specialist's turns in a row without an edit
     outages: int = 0  # failed calls in a row while the agent's server is out
     paused_until: float = 0.0
@@ -166,11 +168,13 @@ class Loop:
         patience = self.lab.study.agent.patience
         tired = {name for name, count in self.state.fruitless.items() if count >= patience}
         draw = self.lab.study.agent.seed + self.report.unproposed  # the same turn again would fail again
-        turn = next_turn(self.lab.study, self.lab.lineage, self.state.proposing, tired, draw)
+        turn = next_turn(self.lab.study, self.lab.lineage, self.state.proposing, tired, draw, self.state.begun)
         if turn is None:
             self.report.why = "no specialist finds a new edit"
             return None
         self.state.proposing[turn.specialist.name] += 1
+        if turn.once:
+            self.state.begun.add(turn.once)
         return partial(self._propose, turn)
 
     def _end(self, busy: bool) -> Callable[[], None] | None:
@@ -232,7 +236,7 @@ class Loop:
         try:
             trial = self._ask(turn)
         except ProposalFailed as failed:
-            self._unproposed(name, failed)
+            self._unproposed(turn, failed)
         finally:
             with self.lab.lock:
                 self.state.proposing[name] -= 1
@@ -245,9 +249,9 @@ class Loop:
             self.watcher.proposed(trial)
             self._assess(trial)
 
-    def _unproposed(self, name: str, failed: ProposalFailed) -> None:
+    def _unproposed(self, turn: Turn, failed: ProposalFailed) -> None:
         """A turn that came to nothing: an outage is waited for, a mistake in the set-up ends the proposing, and a
-        specialist that has no edit again and again rests."""
+        specialist that has no edit again and again rests. That two trials can't be merged is nobody's fault."""
         told = str(failed)
         with self.lab.lock:
             self.report.unproposed += 1
@@ -257,10 +261,12 @@ class Loop:
             elif failed.fault == "outage":
                 pause = min(PAUSE_SECONDS * 2**self.state.outages, LONGEST_PAUSE)
                 self.state.outages += 1
+                if turn.once:
+                    self.state.begun.discard(turn.once)
                 self.state.paused_until = time.monotonic() + pause * random.uniform(1, 1.25)  # noqa: S311
                 told = f"{failed.message}; proposing goes on in {pause:g} s"
-            else:
-                self.state.fruitless[name] += 1
+            elif turn.other is None:
+                self.state.fruitless[turn.specialist.name] += 1
         self.watcher.said(told)
 
     def _ask(self, turn: Turn) -> Trial:

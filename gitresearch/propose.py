@@ -2,73 +2,45 @@
 
 The agent's answer is checked here and nowhere else: edits outside the surface, an edit that changes nothing, and a tree
 that was tried before never become a trial. The commit is made from the parent's tree, so lineage can't be misdeclared.
+
+A combination is a three-way merge of two trials, an ablation one that takes a step out again; where that is clean, no
+agent is asked. Where it is not, an agent resolves the conflict, and may write in the conflicting files only.
 """
 
-import random
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
+from typing import Any
 
 import tomli_w
 
+from gitresearch import brief
 from gitresearch.agents import Agent, Files, Proposal, ProposalFailed, Request, Usage
 from gitresearch.briefing import Briefing
-from gitresearch.lineage import Lineage, Node
-from gitresearch.outcome import now
+from gitresearch.errors import GitResearchError
+from gitresearch.lineage import Lineage
+from gitresearch.merge import Merge, strays, unresolved
+from gitresearch.outcome import now, signed
+from gitresearch.policy import Turn, ablation
 from gitresearch.repo import blob_oid
-from gitresearch.study import Specialist, Study
-from gitresearch.surface import Edits, Surface
+from gitresearch.surface import Edits
 from gitresearch.text import clean, one_line
-from gitresearch.trial import Trial
+from gitresearch.trial import SUBJECT_LIMIT, Hypothesis, Trial
 
 TRIES = 3  # an agent that repeats a known tree is asked again so many times
-# A repair starts from a trial that failed for a reason an edit can mend.
-REPAIRABLE = frozenset({"size_blocked", "train_budget_overrun", "eval_budget_overrun", "crash", "disqualified"})
+# What shapes a model's answer, as the proposals note keeps it.
+PARAMETERS = ("max_tokens", "temperature", "tools", "context_tokens", "brief_tokens", "timeout_seconds")
 
 
-@dataclass(frozen=True)
-class Turn:
-    """Whose turn it is, with which operator, from which trial."""
+class Nobody:
+    """Stands where no agent is asked: a replicate, a clean merge."""
 
-    specialist: Specialist
-    operator: str
-    parent: Trial
-    seed: int
+    reads_lineage = False
+    resolves_conflicts = False
 
-
-def next_turn(study: Study, lineage: Lineage, busy: Mapping[str, int], tired: set[str], seed: int) -> Turn | None:
-    """Choose specialist, operator and parent. None where nobody is left or there is nothing to start from.
-
-    Every specialist gets a turn before one gets two; after that turns are drawn with weight 1 + keeps per trial, so
-    that measured gains draw more without anyone going silent. `busy` counts turns under way, `tired` names specialists
-    that found no edit lately.
-    """
-    head = lineage.head
-    rested = [specialist for specialist in study.specialists if specialist.name not in tired]
-    if head is None or not rested:
-        return None
-    rng = random.Random(f"{study.name} {seed} {len(lineage)}")  # noqa: S311  (a choice, not a secret)
-    figures = lineage.figures()
-    turns = {s.name: busy.get(s.name, 0) + (figures[s.name].trials if s.name in figures else 0) for s in rested}
-    fewest = min(turns.values())
-    if fewest < 1:
-        specialist = next(s for s in rested if turns[s.name] == fewest)
-    else:
-        weights = [1 + 4 * figures[s.name].statuses["keep"] / turns[s.name] if s.name in figures else 1 for s in rested]
-        specialist = rng.choices(rested, weights)[0]
-    failed = repairable(lineage, specialist.name) if study.agent.lineage else None
-    if failed is not None and rng.random() < 0.5:
-        return Turn(specialist, "repair", failed.trial, rng.getrandbits(31))
-    operator = "draft" if head.status == "baseline" else "improve"
-    return Turn(specialist, operator, head.trial, rng.getrandbits(31))
-
-
-def repairable(lineage: Lineage, specialist: str) -> Node | None:
-    """The specialist's latest trial, if it failed in a way an edit can mend and nobody has tried yet."""
-    latest = lineage.recent(1, specialist)
-    if latest and latest[0].status in REPAIRABLE and not lineage.children(latest[0].trial.oid):
-        return latest[0]
-    return None
+    def propose(self, request: Request) -> Proposal:
+        """ProposalFailed."""
+        raise ProposalFailed(f"{request.operator} asks no agent")
 
 
 class Proposer:
@@ -86,27 +58,54 @@ class Proposer:
         self.check, self.lock = check, lock or nullcontext()
 
     def request(self, lineage: Lineage, turn: Turn) -> Request:
-        """The turn as an agent sees it; of the lineage nothing but its parent where the study leaves lineage out."""
+        """The turn as an agent sees it; of the lineage nothing but its parent where the study leaves lineage out.
+        ProposalFailed where two trials can't be merged."""
+        merge = self._merge(turn)
+        files = self.briefing.files_of(turn.parent.oid)
+        told = self.briefing.text(lineage, turn.specialist, turn.parent.oid)
+        if merge and turn.other:
+            files = applied(files, merge.files)
+            told += brief.conflict(turn.operator, turn.parent, turn.other, merge.conflicts)
         return Request(
             study=self.study,
             specialist=turn.specialist,
             operator=turn.operator,
             parent=turn.parent,
-            files=self.briefing.files_of(turn.parent.oid),
-            brief=self.briefing.text(lineage, turn.specialist, turn.parent.oid),
+            files=files,
+            brief=told,
             lineage=lineage if self.study.agent.lineage else lineage.alone(turn.parent.oid),
             files_of=self.briefing.files_of,
             seed=turn.seed,
             outcome_of=self.briefing.outcome_of,
             check=self.check,
             lock=self.lock,
+            other=turn.other,
+            merge=merge,
+            policy=turn.why,
         )
+
+    def _merge(self, turn: Turn) -> Merge | None:
+        """The merge that a turn is about. ProposalFailed where it can't be made, or holds what no trial may."""
+        if turn.other is None:
+            return None
+        join = self.repo.without if turn.operator == "ablate" else self.repo.merge
+        try:
+            merge = join(turn.parent.oid, turn.other.oid, self.study.recipe.folder)
+            self.repo.tree_with(turn.parent.oid, merge.files)
+        except GitResearchError as error:
+            raise ProposalFailed(error.message, error.hint) from None
+        return merge
 
     def answer(self, lineage: Lineage, request: Request) -> tuple[Trial, Usage]:
         """One new trial and what it cost.
 
         ProposalFailed where the agent found no edit, or only ones that were tried before; what that cost is on record.
         """
+        if not request.asks:
+            return self._unasked(lineage, request), Usage()
+        if request.conflicts and not self.agent.resolves_conflicts:
+            named = ", ".join(one_line(path, 60) for path in request.conflicts[:3])
+            raise ProposalFailed(f"{combined(request)} conflict in {named}, which this agent can't resolve")
         spent = Usage()
         why, shown = "", self.study.agent.lineage
         for attempt in range(TRIES):
@@ -117,27 +116,44 @@ class Proposer:
                 self._record_failure(request, failed)
                 raise
             spent += proposal.usage
-            why = self.refusal(request.files, request.specialist, proposal.edits)
+            why = self.refusal(request, proposal.edits)
             if not why:
-                tree = self.repo.tree_with(request.parent.oid, proposal.edits)
-                known = lineage.same_tree(tree)
+                proposal = replace(merged(lineage, request, proposal), usage=spent)
+                known = lineage.same_tree(self.repo.tree_with(request.parent.oid, proposal.edits))
                 if known is None:
-                    return self._commit(request, replace(proposal, usage=spent)), spent
+                    return self._commit(request, proposal), spent
                 why = "the same files were tried before" + (f", in {known.trial.short}" if shown else "")
         told = f"{request.specialist.name} found no new edit: {why}"
         repeated = ProposalFailed(told, usage=spent, transcript=proposal.transcript)
         self._record_failure(request, repeated)
         raise repeated
 
-    def refusal(self, files: Files, specialist: Specialist, edits: Edits) -> str:
-        """Why the edits can't become a trial, or nothing."""
-        if all(files.get(path) == after for path, after in edits.items()):
+    def refusal(self, request: Request, edits: Edits) -> str:
+        """Why the edits of the request's files can't become a trial, or nothing."""
+        if all(request.files.get(path) == after for path, after in edits.items()):
             return "the edit changes nothing"
-        outside = Surface.of(specialist.surface).violations(files, edits)
-        return "; ".join(outside)
+        wrong = request.surface.violations(request.files, edits)
+        if request.merge:
+            whole = {**request.merge.files, **edits}
+            wrong += [f"{path} came by the merge and is not yours to edit" for path in strays(request.merge, whole)]
+            wrong += [f"{path} still holds a conflict marker" for path in unresolved(request.merge, whole)]
+        return "; ".join(wrong)
+
+    def _unasked(self, lineage: Lineage, request: Request) -> Trial:
+        """A replicate, or a merge without a conflict. ProposalFailed where that merge gives nothing new."""
+        if request.merge is None:
+            return self._commit(request, Proposal(replicated(lineage, request), {}))
+        known = lineage.same_tree(self.repo.tree_with(request.parent.oid, request.merge.edits))
+        if known is not None:
+            raise ProposalFailed(f"{combined(request)} give the files of {known.trial.short}", "gitresearch log")
+        hypothesis = of_merge(lineage, request, "")
+        return self._commit(request, Proposal(hypothesis, request.merge.edits))
 
     def _commit(self, request: Request, proposal: Proposal) -> Trial:
-        trial = self.repo.make_trial(proposal.hypothesis, [request.parent.oid], proposal.edits)
+        parents = [request.parent.oid]
+        if request.operator == "combine" and request.other:
+            parents.append(request.other.oid)
+        trial = self.repo.make_trial(proposal.hypothesis, parents, proposal.edits)
         document, attachments = self._document(request, proposal.usage, proposal.transcript)
         self.repo.record_proposal(trial.oid, document, attachments)
         return trial
@@ -153,19 +169,107 @@ class Proposer:
         self, request: Request, usage: Usage, transcript: str, more: Mapping[str, str] | None = None
     ) -> tuple[bytes, list[bytes]]:
         """The proposals note: how a trial came about or why none did; what the agent saw and said is kept as blobs."""
-        seen, said = request.brief.encode(), clean(transcript, 1 << 20).encode()
-        doc = {
+        seen = request.brief.encode() if request.asks else b""
+        said = clean(transcript, 1 << 20).encode()
+        settings = self.study.agent
+        model = request.specialist.model or settings.model
+        doc: dict[str, Any] = {
             "schema": 1,
             "study": self.study.name,
             **(more or {}),
             "specialist": request.specialist.name,
             "operator": request.operator,
-            "agent": self.study.agent.kind,
-            "model": request.specialist.model or self.study.agent.model,
-            "lineage": self.study.agent.lineage,
+            "other": request.other.oid if request.other else "",
+            "agent": settings.kind if request.asks else "none",
+            "model": model if request.asks else "",
+            "lineage": settings.lineage,
+            "policy": request.policy,
             "seed": request.seed,
-            "brief": blob_oid(seen),
+            "brief": blob_oid(seen) if seen else "",
             "transcript": blob_oid(said) if said else "",
             "usage": asdict(usage),
         }
-        return tomli_w.dumps(doc).encode(), [seen, said] if said else [seen]
+        if request.asks and settings.kind in ("openai", "command"):
+            given = {name: getattr(settings, name) for name in PARAMETERS}
+            doc["parameters"] = {name: value for name, value in given.items() if value is not None}
+        return tomli_w.dumps(doc).encode(), [blob for blob in (seen, said) if blob]
+
+
+def applied(files: Files, edits: Edits) -> dict[str, bytes]:
+    """The files with the edits in them."""
+    return {path: data for path, data in {**files, **edits}.items() if data is not None}
+
+
+def merged(lineage: Lineage, request: Request, proposal: Proposal) -> Proposal:
+    """A resolved conflict as a proposal of the whole merge; any other proposal as it is."""
+    if request.merge is None:
+        return proposal
+    said = proposal.hypothesis
+    hypothesis = of_merge(lineage, request, f"Resolved: {said.subject}\n\n{said.body}", said)
+    return replace(proposal, hypothesis=hypothesis, edits={**request.merge.files, **proposal.edits})
+
+
+def of_merge(lineage: Lineage, request: Request, more: str, said: Hypothesis | None = None) -> Hypothesis:
+    """What a combination or an ablation claims; `said` is the hypothesis of the agent that resolved it."""
+    first, other, merge = request.parent, request.other, request.merge
+    if other is None or merge is None:
+        raise GitResearchError(f"{request.operator} needs a second trial", "gitresearch propose --help")
+    if request.operator == "ablate":
+        subject = f"{ablation(other)}: {other.subject}"
+        body = (
+            f"Takes the change of {line(lineage, other)} out of {line(lineage, first)} again. Nothing should be lost."
+        )
+        expected: float | None = 0.0
+    else:
+        room = (SUBJECT_LIMIT - len(f"combine {first.short}  with {other.short} ")) // 2
+        subject = " ".join(
+            ["combine", first.short, one_line(first.subject, room), "with", other.short, one_line(other.subject, room)]
+        )
+        body = f"Puts together\n{line(lineage, first)} and\n{line(lineage, other)}."
+        expected = added(lineage, other, merge)
+    return Hypothesis.from_text(
+        subject,
+        f"{body}\n\n{more}".strip(),
+        study=request.study.name,
+        specialist=request.specialist.name,
+        operator=request.operator,
+        expected=expected if said is None or said.expected is None else said.expected,
+        assisted_by=said.assisted_by if said else "",
+    )
+
+
+def line(lineage: Lineage, trial: Trial) -> str:
+    """A trial for the body of a message: its name, its hypothesis, what it gained over its parent."""
+    gain = lineage.depth_gain(trial.oid) if trial.oid in lineage else None
+    told = "" if gain is None else f", which gained {signed(gain)}"
+    return f"{trial.oid} ({one_line(trial.subject, SUBJECT_LIMIT)}{told})"
+
+
+def added(lineage: Lineage, other: Trial, merge: Merge) -> float | None:
+    """What a combination should change the metric of its first parent by, if effects add up: what the other gained
+    since they parted."""
+    score = lineage[other.oid].score if other.oid in lineage else None
+    base = lineage.get(merge.base)
+    if score is None or base is None or base.score is None:
+        return None
+    return float(f"{score - base.score:.3g}")
+
+
+def replicated(lineage: Lineage, request: Request) -> Hypothesis:
+    """The same files again. Its number keeps two replicates of the same second apart."""
+    parent = request.parent
+    number = 1 + sum(child.trial.operator == "replicate" for child in lineage.children(parent.oid))
+    return Hypothesis.from_text(
+        f"replicate {parent.short}: {parent.subject}",
+        f"The files of {parent.oid}, unchanged; replicate {number}.",
+        study=request.study.name,
+        specialist=request.specialist.name,
+        operator="replicate",
+        expected=0.0,
+    )
+
+
+def combined(request: Request) -> str:
+    """The two trials of a merge, for a message."""
+    other = request.other.short if request.other else ""
+    return f"{request.parent.short} {'without' if request.operator == 'ablate' else 'and'} {other}"

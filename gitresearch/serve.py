@@ -18,7 +18,8 @@ from gitresearch.agents.desk import LOOK, Desk, Refused, Tool, bounded, values
 from gitresearch.briefing import Briefing
 from gitresearch.errors import GitResearchError
 from gitresearch.lineage import Lineage, Node
-from gitresearch.propose import Proposer, Turn
+from gitresearch.policy import Turn
+from gitresearch.propose import Proposer
 from gitresearch.text import clean, one_line
 from gitresearch.trial import Hypothesis
 
@@ -84,6 +85,7 @@ class Given:
 
     proposal: Proposal
     reads_lineage: bool = False
+    resolves_conflicts: bool = False
 
     def propose(self, request: Request) -> Proposal:
         if request.again:

@@ -60,6 +60,7 @@ class FakeAgent:
 
     queue: list[float]
     reads_lineage: bool = True
+    resolves_conflicts: bool = False
     requests: list[Request] = field(default_factory=list)
 
     def propose(self, request: Request) -> Proposal:

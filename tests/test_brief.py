@@ -129,6 +129,20 @@ def test_all_sections_are_there() -> None:
         assert words in text
 
 
+def test_near_misses_are_offered() -> None:
+    """A gate that was missed with by how much, and discards within the noise of the head, until somebody went on."""
+    missed = node(6, "disqualified", 0.4, reason="speed is 2.49, and the study asks for speed ≥ 2.5")
+    nodes = [node(1, "baseline", 2.0), node(2, "keep", 0.5), missed, node(5, "discard", 0.65), node(7, "discard", 0.75)]
+    text = render(STUDY, ONE, lineage(nodes), oid(1))
+    assert "  > speed is 2.49, and the study asks for speed ≥ 2.5\n" in text
+    close = text.partition("within the noise of the head: worth going on from\n")[2].partition("\n##")[0]
+    assert "change number 5" in close
+    assert "change number 7" not in close
+    text = render(STUDY, ONE, lineage([*nodes, node(10), node(12)]), oid(1))
+    assert "Not yet repaired" not in text
+    assert "within the noise" not in text
+
+
 def test_the_control_arm_is_shown_nothing_of_other_trials() -> None:
     """Study, role and knowledge stay; no score, no name and no word of any trial is left."""
     study = replace(STUDY, agent=replace(STUDY.agent, lineage=False))

@@ -9,7 +9,8 @@ from gitresearch.briefing import Briefing
 from gitresearch.cli.main import run
 from gitresearch.errors import GitResearchError
 from gitresearch.lineage import Lineage
-from gitresearch.propose import Proposer, Turn, next_turn
+from gitresearch.policy import Turn, next_turn
+from gitresearch.propose import Proposer
 from gitresearch.repo import Repo
 from gitresearch.study import load
 from gitresearch.trial import Hypothesis

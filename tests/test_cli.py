@@ -831,6 +831,54 @@ def test_propose_then_evaluate(call: Cli, tmp_path: Path) -> None:
     assert "train " not in again.err
 
 
+def test_propose_a_combination_an_ablation_and_a_replicate(call: Cli, tmp_path: Path) -> None:
+    """Without an agent, a key or a specialist's surface; `show`, `log` and `diff` tell what they stand on."""
+    repo = begun(tmp_path)
+    base = repo.trials(STUDY)[0].trial
+    step = add_trial(repo, "a first step", [base], {"a.py": b"A = 1\n"})
+    head = add_trial(repo, "a second step", [step], {"b.py": b"B = 1\n"})
+    aside = add_trial(repo, "a step aside", [base], {"c.py": b"C = 1\n"})
+    for trial, score in ((step, 0.9), (head, 0.8), (aside, 0.85)):
+        record(repo, trial, score, "keep")
+    model = ["--agent", "openai", "--model", "none"]
+
+    both = call("-C", tmp_path, "propose", "--operator", "combine", "--with", aside.short, *model)
+    less = call("-C", tmp_path, "propose", "one", "--operator", "ablate", "--without", step.short, *model)
+    same = call("-C", tmp_path, "propose", "--operator", "replicate", "--parent", step.short, *model)
+    assert (both.code, less.code, same.code) == (0, 0, 0), both.err + less.err + same.err
+
+    assert f"Parents:    {head.short}, {aside.short}" in call("-C", tmp_path, "show", both.out.strip()).out
+    change = call("-C", tmp_path, "diff", both.out.strip()).out
+    assert "+C = 1" in change
+    assert "B = 1" not in change
+    assert "-A = 1" in call("-C", tmp_path, "diff", less.out.strip()).out
+    assert "no difference" in call("-C", tmp_path, "diff", same.out.strip()).err
+    assert f"replicate {step.short}: a first step" in call("-C", tmp_path, "log").out
+    again = call("-C", tmp_path, "propose", "--operator", "combine", "--with", aside.short)
+    refused(again, f"{head.short} and {aside.short} give the files of {both.out[:8]}")
+    refused(call("-C", tmp_path, "propose", "--operator", "combine", "--with", base.short), "stands on")
+    refused(call("-C", tmp_path, "propose", "--operator", "ablate", "--without", aside.short), "does not stand on")
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["--operator", "combine"], "needs --with"),
+        (["--operator", "ablate"], "needs --without"),
+        (["--with", "best"], "--with goes with --operator combine"),
+        (["--operator", "ablate", "--with", "best"], "--with goes with --operator combine"),
+        (["--operator", "combine", "--with", "best", "--without", "head"], "--without goes with --operator ablate"),
+        (["--operator", "replicate", "--from-worktree", "-m", "x"], "takes no change of your own"),
+        (["--operator", "combine", "--with", "best", "--from-worktree", "-m", "x"], "takes no change of your own"),
+    ],
+)
+def test_operators_that_lack_something(call: Cli, tmp_path: Path, args: list[str], told: str) -> None:
+    """Wrong usage, before anything is looked up."""
+    said = call("-C", tmp_path, "propose", *args)
+    assert (said.code, said.out) == (2, "")
+    assert told in said.err
+
+
 # Interruption
 
 

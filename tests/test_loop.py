@@ -19,12 +19,13 @@ from gitresearch.lab import Lab
 from gitresearch.lineage import Node
 from gitresearch.loop import Loop, Plan, Report, Stop
 from gitresearch.outcome import Outcome
-from gitresearch.propose import Proposer, next_turn
+from gitresearch.policy import next_turn
+from gitresearch.propose import Proposer
 from gitresearch.repo import Repo
 from gitresearch.spending import tally
 from gitresearch.study import Study, load
-from gitresearch.trial import Trial
-from tests.build import git
+from gitresearch.trial import Hypothesis, Trial
+from tests.build import git, outcome
 from tests.fakes import FakeAgent, FakeRuns
 
 STUDY = """
@@ -467,3 +468,25 @@ def test_what_the_first_tries_cost_is_not_lost_with_the_last(repo: Repo, study: 
 
     assert (report.usage.calls, report.usage.tokens) == (2, 121)
     assert tally(repo.proposals(), "s").total.usage.tokens == 121
+
+
+def test_merges_that_come_to_nothing_are_not_drawn_again(
+    repo: Repo, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent that can't resolve a conflict is offered the pair once; no specialist is tired for it, and the search
+    goes on."""
+    monkeypatch.setattr("gitresearch.policy.OPERATORS", {"improve": 1e-9, "repair": 1e-9, "combine": 1e9, "ablate": 1})
+    lab = Lab(repo, study, repo.study_base("s") or "", FakeRuns(lambda trial, *_: value_of(repo, trial)))
+    for _ in range(study.seeds.baseline):
+        lab.calibrate()
+    for value in (0.8, 0.9):  # beside each other, on the baseline
+        hypothesis = Hypothesis(f"set VALUE to {value}", "s", "one")
+        trial = repo.make_trial(hypothesis, [lab.baseline.oid], {"train.py": f"VALUE = {value}\n".encode()})
+        repo.record(trial.oid, outcome(value, "keep"))
+    loop, _, watcher = make_loop(repo, study, [0.7], trials=1)
+    report = loop.run()
+
+    assert [text for text in watcher.words if "conflict in train.py" in text] == watcher.words[:1]
+    assert (report.proposed, report.unproposed) == (1, len(watcher.words))
+    assert loop.state.fruitless.total() == 0
+    assert loop.state.begun

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from gitresearch.errors import Fault, GitResearchError
 from gitresearch.lineage import Lineage
+from gitresearch.merge import Merge
 from gitresearch.outcome import Outcome
 from gitresearch.study import Specialist, Study
 from gitresearch.surface import Edits, Surface
@@ -47,7 +48,11 @@ class Request:
     """What an agent is given. `files` are the parent's files under the recipe's root, by path from the repository's
     root; `files_of` and `outcome_of` answer for any trial of the study; `check` is the evaluator's own preflight of
     files (what is wrong, or nothing); whoever looks at the lineage while others add to it holds `lock`. `seed` makes
-    the agent's own draws repeatable; `again` is why its last answer to the same request came to nothing."""
+    the agent's own draws repeatable; `again` is why its last answer to the same request came to nothing.
+
+    A combination or ablation has a `merge` and its `other` trial (the second parent, or the step that is taken out).
+    Then `files` are the merged ones, those in `conflicts` with conflict markers, and only these are the agent's to
+    write. `policy` is why this turn was drawn."""
 
     study: Study
     specialist: Specialist
@@ -62,10 +67,28 @@ class Request:
     outcome_of: Callable[[str], Outcome | None] = lambda _oid: None
     check: Callable[[Files], str] = lambda _files: ""
     lock: AbstractContextManager[object] = field(default_factory=nullcontext)
+    other: Trial | None = None
+    merge: Merge | None = None
+    policy: str = ""
+
+    @property
+    def conflicts(self) -> tuple[str, ...]:
+        """The files that the agent has to resolve; in most requests none."""
+        return tuple(self.merge.conflicts) if self.merge else ()
+
+    @property
+    def asks(self) -> bool:
+        """Whether an agent is needed: a replicate and a clean merge are made without one."""
+        return self.operator != "replicate" and (self.merge is None or bool(self.conflicts))
+
+    @property
+    def editable(self) -> tuple[str, ...]:
+        """What the agent may edit, for people: its specialist's surface, or the files that conflict."""
+        return self.conflicts or self.specialist.surface
 
     @property
     def surface(self) -> Surface:
-        return Surface.of(self.specialist.surface)
+        return Surface(self.conflicts, ()) if self.conflicts else Surface.of(self.specialist.surface)
 
 
 @dataclass(frozen=True)
@@ -96,9 +119,11 @@ def trailer_word(text: str) -> str:
 
 
 class Agent(Protocol):
-    """One way to propose. `reads_lineage`: whether it looks at the request's lineage, which must then hold still."""
+    """One way to propose. `reads_lineage`: whether it looks at the request's lineage, which must then hold still;
+    `resolves_conflicts`: whether it can bring the two sides of a merge together."""
 
     reads_lineage: bool
+    resolves_conflicts: bool
 
     def propose(self, request: Request) -> Proposal:
         """A hypothesis with edits inside the specialist's surface; ProposalFailed where none was found."""

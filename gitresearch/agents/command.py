@@ -96,6 +96,7 @@ class CommandAgent:
     """Runs the study's command, once a proposal."""
 
     reads_lineage = False
+    resolves_conflicts = True
 
     def __init__(self, study: Study, work: Path) -> None:
         self._settings = study.agent
@@ -119,7 +120,7 @@ class CommandAgent:
     def _propose(self, request: Request, top: Path) -> Proposal:
         prompt = PROMPT.format(
             brief=BRIEF, hypothesis=HYPOTHESIS, form=edit.HEADING,
-            parent=request.parent.short, operator=request.operator, surface=", ".join(request.specialist.surface),
+            parent=request.parent.short, operator=request.operator, surface=", ".join(request.editable),
         ) + (f"\nYour last change was refused: {request.again}\n" if request.again else "")  # fmt: skip
         folder.write(request.files, top)
         (top / NOTES).mkdir()

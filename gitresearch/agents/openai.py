@@ -35,6 +35,7 @@ class OpenAIAgent:
     """Asks the study's model, or the specialist's own."""
 
     reads_lineage = False
+    resolves_conflicts = True
 
     def __init__(self, study: Study) -> None:
         self._settings = study.agent

@@ -22,7 +22,7 @@ from gitresearch.trial import Hypothesis
 class PatchAgent:
     """Gives the same edits whenever it is asked."""
 
-    reads_lineage = False
+    reads_lineage = resolves_conflicts = False
 
     def __init__(self, edits: Edits, message: str, expected: float | None = None) -> None:
         self._edits, self._expected = edits, expected

@@ -23,12 +23,13 @@ from gitresearch.evaluate import Evaluator
 from gitresearch.lab import Lab
 from gitresearch.lineage import Node
 from gitresearch.loop import Loop, Plan, Report, Stop
-from gitresearch.propose import Proposer, Turn, next_turn
+from gitresearch.policy import Turn, next_turn
+from gitresearch.propose import Nobody, Proposer
 from gitresearch.sandbox import Sandbox
 from gitresearch.spending import tally
 from gitresearch.study import Specialist, Study
 from gitresearch.surface import Surface
-from gitresearch.trial import Trial
+from gitresearch.trial import OPERATORS, Trial
 
 
 def agent_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -212,21 +213,26 @@ def finish(lab: Lab, report: Report) -> None:
 @click.command(short_help="Make one trial, without evaluating it.")
 @click.argument("specialist", required=False)
 @click.option("--parent", metavar="TRIAL", help="Start from this trial instead of the head.")
-@click.option("--operator", type=click.Choice(["draft", "improve", "repair", "ablate"]), help="What kind of step.")
+@click.option("--operator", type=click.Choice(OPERATORS[1:]), help="What kind of step.")
+@click.option("--with", "with_", metavar="TRIAL", help="Combine the parent with this trial, as a merge of both.")
+@click.option("--without", metavar="TRIAL", help="Take this step of the parent's chain out again (ablate).")
 @click.option("--patch", type=click.File("rb"), metavar="FILE", help="Your own change, as a patch; - is stdin.")
 @click.option("--from-worktree", is_flag=True, help="Your own change, as it stands in the checkout.")
 @click.option("-m", "--message", metavar="TEXT", help="Your hypothesis: a line, and more below it.")
 @click.option("--expect", type=float, metavar="NUMBER", help="The change of the metric you expect.")
 @agent_options
 def propose(
-    specialist: str | None, parent: str | None, operator: str | None, patch: BinaryIO | None, from_worktree: bool,
-    message: str | None, expect: float | None, agent: str | None, model: str | None, base_url: str | None,
-    program: str | None, no_lineage: bool,
+    specialist: str | None, parent: str | None, operator: str | None, with_: str | None, without: str | None,
+    patch: BinaryIO | None, from_worktree: bool, message: str | None, expect: float | None, agent: str | None,
+    model: str | None, base_url: str | None, program: str | None, no_lineage: bool,
 ) -> None:  # fmt: skip
     """Make one trial by SPECIALIST (or whose turn it is), without evaluating it.
 
     With --patch or --from-worktree the change is your own: it goes to the specialist whose surface it lies in, and
     starts from the head unless --parent names the trial it was made on. The checkout is left as it is.
+
+    `--operator combine --with TRIAL` and `--operator ablate --without TRIAL` ask an agent only where the merge
+    conflicts; `--operator replicate` makes the parent's own files a trial again, to be measured once more.
     """
     from gitresearch.cli.look import found  # noqa: PLC0415  (look is not needed by run)
 
@@ -237,6 +243,7 @@ def propose(
         raise click.UsageError("--patch and --from-worktree take no agent")
     if not own and (message is not None or expect is not None):
         raise click.UsageError("--message and --expect go with --patch or --from-worktree")
+    require_operator(operator, with_, without, own=own)
     opened = open_study(begin=True)
     study = with_agent(opened.study, agent, model, base_url, program, no_lineage)
     if own:
@@ -246,21 +253,39 @@ def propose(
     if not len(lineage):
         lineage.put(Node(opened.repo.make_baseline(study.name, opened.base)))
     start = found(opened, parent) if parent else (lineage.head or next(iter(lineage))).trial
+    other = found(opened, with_ or without or "") if with_ or without else None
     seed = study.agent.seed + len(lineage)
     kind = operator or ("draft" if start.operator == "baseline" else "improve")
     briefing = Briefing(opened.repo, study, opened.base)
+    proposing: Agent = Nobody()
     if own:
         offered = patch.read() if patch is not None else None
         proposing, who = own_change(briefing, start, specialist, offered, message, expect)
     else:
         turn = next_turn(study, lineage, {}, set(), seed)
         who = study.specialist(specialist) if specialist else turn.specialist if turn else study.specialists[0]
-        proposing = make_agent(study)
     with closing(Evaluator(opened.repo, study, opened.base, Sandbox("none", ""), cache_dir())) as evaluator:
         proposer = Proposer(briefing, proposing, evaluator.foresee)
-        trial, _ = proposer.answer(lineage, proposer.request(lineage, Turn(who, kind, start, seed)))
+        request = proposer.request(lineage, Turn(who, kind, start, seed, other, "a person's choice"))
+        if request.asks and not own:
+            proposer.agent = make_agent(study)
+        trial, _ = proposer.answer(lineage, request)
     say(f"proposed {trial.branch}: {trial.subject}")
     click.echo(trial.oid)
+
+
+def require_operator(operator: str | None, with_: str | None, without: str | None, *, own: bool) -> None:
+    """Usage errors for an operator that lacks its second trial, or a second trial without its operator."""
+    if with_ is not None and operator != "combine":
+        raise click.UsageError("--with goes with --operator combine")
+    if without is not None and operator != "ablate":
+        raise click.UsageError("--without goes with --operator ablate")
+    if own and (operator in ("combine", "replicate") or without is not None):
+        raise click.UsageError(f"--operator {operator} takes no change of your own")
+    if operator == "combine" and with_ is None:
+        raise click.UsageError("--operator combine needs --with TRIAL")
+    if operator == "ablate" and without is None and not own:
+        raise click.UsageError("--operator ablate needs --without TRIAL, the step to take out")
 
 
 def own_change(

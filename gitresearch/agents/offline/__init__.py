@@ -22,6 +22,7 @@ class OfflineAgent:
     """Proposes from what it can see; keeps only what it read, never what to do next."""
 
     reads_lineage = True
+    resolves_conflicts = False
 
     def __init__(self) -> None:
         self._archive = Archive()
