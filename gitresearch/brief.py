@@ -119,7 +119,7 @@ def question(study: Study) -> str:
 
 
 def role(study: Study, specialist: Specialist) -> str:
-    others = [other for other in study.specialists if other.name != specialist.name]
+    others = [other for other in study.specialists if other.surface != specialist.surface]
     lines = [f"## You are {specialist.name}", specialist.role, "You may edit: " + ", ".join(specialist.surface)]
     if others:
         lines.append("Leave to others: " + "; ".join(f"{o.name} ({', '.join(o.surface)})" for o in others))

@@ -182,6 +182,7 @@ class Proposer:
             "other": request.other.oid if request.other else "",
             "agent": settings.kind if request.asks else "none",
             "model": model if request.asks else "",
+            "roster": self.study.roster,
             "lineage": settings.lineage,
             "policy": request.policy,
             "seed": request.seed,

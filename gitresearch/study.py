@@ -8,12 +8,13 @@ import difflib
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 from gitresearch.errors import GitResearchError
 from gitresearch.tables import TableError, Wrong, choice, read, require
+from gitresearch.text import one_line
 from gitresearch.trial import NAME
 
 STUDY_FILE = "study.toml"
@@ -21,6 +22,8 @@ AGENTS = ("offline", "openai", "command")
 _DIRECTIONS = ("min", "max")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _CLOCKS = ("cpu", "wall")
+_ROSTER = re.compile(r"specialists|generalist|generics(?::([1-9][0-9]?))?")
+ANYTHING = "You improve the recipe by any change that you believe in, wherever in your surface it lies."
 
 
 class StudyError(GitResearchError):
@@ -296,10 +299,13 @@ class Study:
     agent: Agent = field(default_factory=Agent)
     knowledge: tuple[str, ...] = ()  # files a specialist is shown, relative to the repository
     prices: tuple[Price, ...] = ()  # the first that fits a model counts
+    roster: str = "specialists"  # who proposes; also "generalist", "generics" or "generics:N", the paper's controls
 
     def check(self) -> None:
         require("name", bool(NAME.fullmatch(self.name)), "must be lower-case letters, digits, '-' and '_'")
         require("specialists", bool(self.specialists), "needs at least one [[specialists]] table")
+        kinds = "must be specialists, generalist, generics or generics:N with N from 1 to 99"
+        require("roster", bool(_ROSTER.fullmatch(self.roster)), kinds)
         names = [specialist.name for specialist in self.specialists]
         require("specialists", len(set(names)) == len(names), "must have different names")
         for name in names:
@@ -319,6 +325,21 @@ class Study:
         near = difflib.get_close_matches(name, names, 1, 0.5)
         meant = f", did you mean {near[0]}?" if near else ""
         raise StudyError(f"study {self.name} has no specialist {name!r}{meant}", f"choose one of: {', '.join(names)}")
+
+    def enrolled(self, roster: str = "") -> "Study":
+        """The study with those who propose under its roster, or another: one generalist who may edit what anybody may,
+        or so many generics, alike but for their names. StudyError where there is no such roster."""
+        roster = roster or self.roster
+        kind = _ROSTER.fullmatch(roster)
+        if kind is None:
+            rosters = "specialists, generalist, generics, generics:N"
+            raise StudyError(f"there is no roster {one_line(roster, 60)!r}", f"choose one of: {rosters}")
+        if roster == "specialists":
+            return replace(self, roster=roster)
+        surface = tuple(dict.fromkeys(pattern for who in self.specialists for pattern in who.surface))
+        count = int(kind[1] or len(self.specialists))
+        names = ["generalist"] if roster == "generalist" else [f"generic-{n}" for n in range(1, count + 1)]
+        return replace(self, roster=roster, specialists=tuple(Specialist(name, surface, ANYTHING) for name in names))
 
     def price(self, model: str) -> Price | None:
         """What the model's tokens cost; None where nobody says."""

@@ -143,6 +143,13 @@ def test_near_misses_are_offered() -> None:
     assert "within the noise" not in text
 
 
+def test_generics_leave_nothing_to_each_other() -> None:
+    """They have one surface; a role of another surface is still named."""
+    assert "Leave to others" in render(STUDY, ONE, lineage([]), oid(1))
+    alike = STUDY.enrolled("generics:3")
+    assert "Leave to others" not in render(alike, alike.specialists[0], lineage([]), oid(1))
+
+
 def test_the_control_arm_is_shown_nothing_of_other_trials() -> None:
     """Study, role and knowledge stay; no score, no name and no word of any trial is left."""
     study = replace(STUDY, agent=replace(STUDY.agent, lineage=False))

@@ -879,6 +879,26 @@ def test_operators_that_lack_something(call: Cli, tmp_path: Path, args: list[str
     assert told in said.err
 
 
+def test_rosters(call: Cli, tmp_path: Path) -> None:
+    """The study's or the flag's; the note keeps it, and the log knows the names that the lineage holds."""
+    repo = begun(tmp_path, toml=TOML.replace('name = "demo"\n', 'name = "demo"\nroster = "generics:2"\n', 1))
+    said = call("-C", tmp_path, "propose")
+    other = call("-C", tmp_path, "propose", "--roster", "generalist")
+    assert (said.code, other.code) == (0, 0), said.err + other.err
+
+    trials = {record.trial.oid: record.trial.specialist for record in repo.trials(STUDY)}
+    assert (trials[said.out.strip()], trials[other.out.strip()]) == ("generic-1", "generalist")
+    shown = json.loads(call("-C", tmp_path, "show", other.out.strip(), "--json").out)
+    assert shown["proposal"]["roster"] == "generalist"
+    assert shown["proposal"]["policy"]
+    assert "generalist" in call("-C", tmp_path, "log", "--specialist", "generalist").out
+    assert "no such trials" in call("-C", tmp_path, "log", "--specialist", "generic-2").err
+    refused(call("-C", tmp_path, "log", "--specialist", "one"), "no specialist 'one'", hint="generic-1")
+    assert "## You are generic-2" in call("-C", tmp_path, "brief", "generic-2").out
+    assert "## You are one" in call("-C", tmp_path, "brief", "one", "--roster", "specialists").out
+    refused(call("-C", tmp_path, "propose", "--roster", "nobody"), "no roster 'nobody'", hint="generics:N")
+
+
 # Interruption
 
 

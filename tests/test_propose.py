@@ -311,11 +311,11 @@ def test_a_replicate_that_fails_is_what_it_is(repo: Repo, pair: tuple[Trial, Tri
 
 
 def test_how_a_proposal_was_asked_for_is_on_record(repo: Repo, base: Trial) -> None:
-    """The policy's reason and what shapes a model's answers; an agent without a model has none of those."""
+    """The policy's reason, the roster and what shapes a model's answers; an agent without a model has none of those."""
     turn = Turn(replace(ONE, surface=("train.py",)), "improve", base, 3, None, "one of one 1")
     model = replace(STUDY, agent=replace(STUDY.agent, kind="openai", model="m", temperature=0.5, max_tokens=77))
     _, asked, _ = proposed(repo, turn, Resolver([{"train.py": b"A = 1\n"}]), model)
     _, plain, _ = proposed(repo, turn, Resolver([{"train.py": b"A = 2\n"}]))
-    assert asked["policy"] == "one of one 1"
+    assert (asked["policy"], asked["roster"]) == ("one of one 1", "specialists")
     assert (asked["parameters"]["temperature"], asked["parameters"]["max_tokens"]) == (0.5, 77)
     assert "parameters" not in plain

@@ -1,7 +1,7 @@
 """study.toml: every mistake is told with its line and key, and a good file becomes one frozen value."""
 
 from contextlib import suppress
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitresearch.study import Gate, Objective, Study, StudyError, load
+from gitresearch.surface import Surface
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 GOOD = """\
@@ -23,6 +24,17 @@ pattern = "loss=(.*)"
 name = "opt"
 surface = ["train.py"]
 """
+
+
+MANY = (
+    GOOD
+    + """\
+model = "m"
+[[specialists]]
+name = "net"
+surface = ["train.py::LR", "net/", "train.py"]
+"""
+)
 
 
 def told(text: str) -> str:
@@ -213,3 +225,38 @@ def test_no_scribble_escapes_as_another_error(junk: str, at: int, cut: int) -> N
     except StudyError as error:
         place = error.message.partition(": ")[0].partition(":")[2]
         assert not place or 1 <= int(place) <= text.count("\n") + 1
+
+
+def test_rosters_of_the_controls() -> None:
+    """One generalist with everybody's surface, or generics alike but for their names; only the proposers change."""
+    study = load(MANY)
+    everything = ("train.py", "train.py::LR", "net/")
+    (generalist,) = study.enrolled("generalist").specialists
+    assert (generalist.name, generalist.surface, generalist.model) == ("generalist", everything, "")
+    generics = study.enrolled("generics").specialists
+    assert [generic.name for generic in generics] == ["generic-1", "generic-2"]
+    assert {replace(generic, name="x") for generic in generics} == {replace(generalist, name="x")}
+    assert len(study.enrolled("generics:5").specialists) == 5
+    assert replace(study.enrolled("generics:5"), specialists=study.specialists, roster="specialists") == study
+    assert study.enrolled() == study.enrolled("specialists") == study
+    named = load('roster = "generics:3"\n' + MANY)
+    assert named.enrolled().enrolled() == study.enrolled("generics:3")
+    assert named.enrolled("specialists").specialists == study.specialists
+
+
+def test_a_surface_of_file_and_symbol_is_the_file() -> None:
+    """Where the union holds both `train.py` and `train.py::LR`, all of the file may be edited."""
+    surface = Surface.of(load(MANY).enrolled("generalist").specialists[0].surface)
+    before = {"train.py": b"LR = 1\nSTEPS = 2\n"}
+    assert surface.violations(before, {"train.py": b"LR = 2\nSTEPS = 3\n", "net/a.py": b""}) == []
+    assert surface.spans("train.py", "LR = 1\nSTEPS = 2\n") == [(1, 3)]
+
+
+@pytest.mark.parametrize("roster", ["generic", "generics:0", "generics:100", "generics:", "Generalist", " "])
+def test_an_unknown_roster(roster: str) -> None:
+    """Said with what there is, in the file and on the command line."""
+    with pytest.raises(StudyError, match="must be specialists, generalist, generics or generics:N"):
+        load(f'roster = "{roster}"\n' + MANY)
+    with pytest.raises(StudyError, match="no roster") as caught:
+        load(MANY).enrolled(roster)
+    assert "generics:N" in caught.value.hint

@@ -149,9 +149,11 @@ def changed_since(opened: Opened) -> bool:
 
 
 def with_agent(
-    study: Study, kind: str | None, model: str | None, base_url: str | None, command: str | None, no_lineage: bool
-) -> Study:
-    """The study with another agent for this run; the lineage records who proposed what."""
+    study: Study, kind: str | None, model: str | None, base_url: str | None, command: str | None, no_lineage: bool,
+    roster: str | None,
+) -> Study:  # fmt: skip
+    """The study with its roster, and with another agent for this run; the lineage records who proposed what."""
+    study = study.enrolled(roster or "")
     agent = (without_lineage(study) if no_lineage else study).agent
     agent = replace(
         agent,

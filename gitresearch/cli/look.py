@@ -38,14 +38,14 @@ def log(count: int | None, statuses: tuple[str, ...], specialist: str | None, be
     The same story in plain git: git log --graph --notes='gitresearch/*' --branches='trial/*'
     """
     opened = open_study()
-    if specialist:
-        opened.study.specialist(specialist)
     if count and not (statuses or specialist or best_first):
         latest = opened.repo.latest(opened.study.name, count)
         lineage = opened.lineage(opened.repo.with_parents(latest))
         wanted = [lineage[record.trial.oid] for record in latest]
     else:
         lineage = opened.lineage()
+        if specialist and not lineage.recent(1, specialist):
+            opened.study.enrolled().specialist(specialist)  # another roster's had trials
         nodes = lineage.leaderboard(len(lineage)) if best_first else lineage.recent(len(lineage))
         wanted = [
             n for n in nodes if (not statuses or n.status in statuses) and specialist in (None, n.trial.specialist)
@@ -277,14 +277,16 @@ def diff(trial: str, other: str | None) -> None:
 @click.argument("specialist")
 @click.option("--parent", metavar="TRIAL", help="From this trial instead of the head.")
 @click.option("--no-lineage", is_flag=True, help="As in the control arm, which sees nothing of other trials.")
-def brief(specialist: str, parent: str | None, no_lineage: bool) -> None:
+@click.option("--roster", metavar="ROSTER", help="As with `run --roster`.")
+def brief(specialist: str, parent: str | None, no_lineage: bool, roster: str | None) -> None:
     """Print exactly what SPECIALIST would be shown now."""
     from gitresearch.briefing import Briefing  # noqa: PLC0415  (no other look needs it)
 
     opened = open_study()
-    study = without_lineage(opened.study) if no_lineage else opened.study
+    study = opened.study.enrolled(roster or "")
+    study = without_lineage(study) if no_lineage else study
     lineage = opened.lineage()
-    who = opened.study.specialist(specialist)
+    who = study.specialist(specialist)
     start = found(opened, parent) if parent else (lineage.head.trial if lineage.head else None)
     if start is None:
         raise GitResearchError("the baseline has no score yet", "gitresearch run --trials 0")

@@ -21,7 +21,8 @@ def mcp(no_lineage: bool) -> None:
     beside it, measures what it submits. With Claude Code: claude mcp add gitresearch -- gitresearch mcp
     """
     opened = open_study(begin=True)
-    study = without_lineage(opened.study) if no_lineage else opened.study
+    study = opened.study.enrolled()
+    study = without_lineage(study) if no_lineage else study
     opened.repo.clear_stale_locks()
 
     def read() -> Lineage:

@@ -33,7 +33,10 @@ from gitresearch.trial import OPERATORS, Trial
 
 
 def agent_options(command: Callable[..., None]) -> Callable[..., None]:
-    """--agent, --model, --base-url, --command, --no-lineage: another agent than the study's for this call."""
+    """--agent, --model, --base-url, --command, --no-lineage, --roster: who proposes, other than the study says."""
+    command = click.option(
+        "--roster", metavar="ROSTER", help="Who proposes: specialists, generalist, generics or generics:N."
+    )(command)
     command = click.option("--no-lineage", is_flag=True, help="The control arm: agents see nothing of other trials.")(
         command
     )
@@ -106,8 +109,8 @@ def open_lab(opened: Opened, progress: Progress, allow_unsandboxed: bool) -> Lab
 @work_options
 def run(
     trials: int | None, hours: float | None, dollars: float | None, tokens: int | None, agent: str | None,
-    model: str | None, base_url: str | None, program: str | None, no_lineage: bool, jobs: int | None,
-    allow_unsandboxed: bool, plain: bool,
+    model: str | None, base_url: str | None, program: str | None, no_lineage: bool, roster: str | None,
+    jobs: int | None, allow_unsandboxed: bool, plain: bool,
 ) -> None:  # fmt: skip
     """Propose and evaluate until a budget ends.
 
@@ -118,7 +121,7 @@ def run(
     opened = open_study(begin=True)
     if changed_since(opened):
         say("study.toml has changed since the study began, which keeps to its base commit; rename it to begin another")
-    study = with_agent(opened.study, agent, model, base_url, program, no_lineage)
+    study = with_agent(opened.study, agent, model, base_url, program, no_lineage, roster)
     limits = study.study_budget
     plan = Plan(
         trials=trials,
@@ -224,7 +227,7 @@ def finish(lab: Lab, report: Report) -> None:
 def propose(
     specialist: str | None, parent: str | None, operator: str | None, with_: str | None, without: str | None,
     patch: BinaryIO | None, from_worktree: bool, message: str | None, expect: float | None, agent: str | None,
-    model: str | None, base_url: str | None, program: str | None, no_lineage: bool,
+    model: str | None, base_url: str | None, program: str | None, no_lineage: bool, roster: str | None,
 ) -> None:  # fmt: skip
     """Make one trial by SPECIALIST (or whose turn it is), without evaluating it.
 
@@ -245,7 +248,7 @@ def propose(
         raise click.UsageError("--message and --expect go with --patch or --from-worktree")
     require_operator(operator, with_, without, own=own)
     opened = open_study(begin=True)
-    study = with_agent(opened.study, agent, model, base_url, program, no_lineage)
+    study = with_agent(opened.study, agent, model, base_url, program, no_lineage, roster)
     if own:
         study = replace(study, agent=replace(study.agent, kind="patch", model=""))
     opened.repo.clear_stale_locks()
