@@ -91,7 +91,7 @@ class _State:
     aborts: int = 0
     begun: set[tuple[str, str]] = field(default_factory=set)  # repairs and merges: the same again would fail again
     fruitless: Counter[str] = field(default_factory=Counter)  # a specialist's turns in a row without an edit
-    outages: int = 0  # failed calls in a row while the agent's server is out
+    outages: int = 0  # pauses in a row while the agent's server is out
     paused_until: float = 0.0
     elsewhere: dict[str, float] = field(default_factory=dict)  # claimed by another process: when to look again
 
@@ -259,15 +259,22 @@ class Loop:
             if failed.fault == "setup":
                 self.report.broken = failed
             elif failed.fault == "outage":
-                pause = min(PAUSE_SECONDS * 2**self.state.outages, LONGEST_PAUSE)
-                self.state.outages += 1
                 if turn.once:
                     self.state.begun.discard(turn.once)
-                self.state.paused_until = time.monotonic() + pause * random.uniform(1, 1.25)  # noqa: S311
-                told = f"{failed.message}; proposing goes on in {pause:g} s"
+                pause = self._pause()
+                told = f"{failed.message}; proposing goes on in {pause:.3g} s"
             elif turn.other is None:
                 self.state.fruitless[turn.specialist.name] += 1
         self.watcher.said(told)
+
+    def _pause(self) -> float:
+        """Wait twice as long as last time; calls that failed beside the first, by the same outage, add nothing."""
+        if time.monotonic() >= self.state.paused_until:
+            pause: float = min(PAUSE_SECONDS * 2**self.state.outages, LONGEST_PAUSE)
+            self.state.outages += 1
+            self.state.paused_until = time.monotonic() + pause * random.uniform(1, 1.25)  # noqa: S311
+            return pause
+        return self.state.paused_until - time.monotonic()
 
     def _ask(self, turn: Turn) -> Trial:
         if self.proposer is None:

@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -382,6 +383,33 @@ def test_an_outage_pauses_proposing_and_nothing_else(repo: Repo, study: Study, m
     assert (report.proposed, report.unproposed, report.why) == (2, 4, "2 trials proposed")
     assert time.monotonic() - began > 0.1 + 0.2 + 0.4 + 0.8
     assert [text.rpartition("in ")[2] for text in watcher.words] == ["0.1 s", "0.2 s", "0.4 s", "0.8 s"]
+
+
+@dataclass
+class Together(Failing):
+    """Its two first calls fail at the same moment."""
+
+    reads_lineage: bool = False
+    both: threading.Barrier = field(default_factory=lambda: threading.Barrier(2))
+
+    def propose(self, request: Request) -> Proposal:
+        if self.script:
+            self.both.wait(10)
+        return super().propose(request)
+
+
+def test_one_outage_is_one_pause_for_all_calls(repo: Repo, study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls that fail side by side wait together: the pause doesn't double with each of them."""
+    monkeypatch.setattr("gitresearch.loop.PAUSE_SECONDS", 0.5)
+    loop, watcher = failing_loop(repo, study, [], [], trials=2, jobs=2)
+    out = [ProposalFailed("the server can't be reached", fault="outage") for _ in range(2)]
+    loop.proposer = Proposer(briefing(repo, study), Together([0.9, 0.8], script=out))
+    report = loop.run()
+
+    assert (report.proposed, report.unproposed) == (2, 2)
+    pauses = [float(text.rpartition("in ")[2].removesuffix(" s")) for text in watcher.words]
+    assert len(pauses) == 2
+    assert max(pauses) < 0.65
 
 
 def test_an_outage_loses_no_evaluation(repo: Repo, study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
