@@ -76,6 +76,7 @@ def main() -> None:
     given = options.parse_args()
     begin(given.folder)
     record, log = given.folder / ".git" / "answers.jsonl", given.folder / ".git" / "server.log"
+    record.touch()  # a run that ends before its first answer has none to count
     with server(record, log, not given.free) as url:
         limits = ("--tokens", str(given.tokens), "--jobs", str(given.jobs))
         asked = ("--agent", "openai", "--base-url", url, "--model", "smollm2", "--plain", "--allow-unsandboxed")
