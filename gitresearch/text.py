@@ -14,6 +14,10 @@ MAX_MESSAGE_BYTES = 64 * 1024
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
+_BEHIND_DIGIT = re.compile(rb"(?<=\d)\D")
+# What a byte is of a token, in twelfths: a letter within a word a quarter, what seldom joins others more.
+_KINDS = {b" abcdefghijklmnopqrstuvwxyz": 3, b"\n": 6, b"0123456789": 12, bytes(range(128, 256)): 12}
+_TWELFTHS = bytes(next((cost for kind, cost in _KINDS.items() if byte in kind), 8) for byte in range(256))
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 
 
@@ -56,12 +60,15 @@ def require_safe(text: str, what: str, limit: int = MAX_MESSAGE_BYTES) -> str:
 
 
 def tokens(text: str) -> int:
-    """About how many tokens a model takes the text for, rather too many than too few: no tokenizer is at hand for
-    every model. A digit is a token to some (Llama 2, SmolLM2), other ASCII comes three to a token in dense code, and
-    beyond ASCII a byte is at most one."""
-    plain = len(text) if text.isascii() else len(text.encode("ascii", "ignore"))
-    digits = sum(text.count(digit) for digit in "0123456789")
-    return digits + (plain - digits + 2) // 3 + len(text.encode("utf-8", "replace")) - plain
+    """About how many tokens a model takes the text for: no tokenizer is at hand for every model.
+
+    Measured against SmolLM2's, which like Llama 2's takes a digit for a token: 1.10-1.19 of its count for prose and
+    Python, 0.94-1.13 for logs, tables of numbers and object ids, 1.74 for Japanese. Less only for what no brief is made
+    of (0.77 for base64)."""
+    raw = text.encode("utf-8", "replace")
+    behind = _BEHIND_DIGIT.findall(raw)  # each a token too: nothing else can be joined to it
+    twelfths = sum(raw.translate(_TWELFTHS)) - sum(b"".join(behind).translate(_TWELFTHS))
+    return len(behind) + -(-twelfths // 12)
 
 
 def slug(text: str, limit: int = 40) -> str:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitresearch.errors import FormatError
-from gitresearch.text import clean, is_safe, one_line, printable, require_safe, slug
+from gitresearch.text import clean, is_safe, one_line, printable, require_safe, slug, tokens
 
 ANY = st.text(st.characters(codec=None), max_size=300)
 
@@ -63,3 +63,25 @@ def test_text_over_the_limit_is_refused() -> None:
 def test_escape_sequences_go_as_a_whole() -> None:
     """A colour sequence leaves no `[31m` behind."""
     assert clean("\x1b[31mred\x1b[0m \x1b]8;;http://x\x07link") == "red link"
+
+
+@pytest.mark.parametrize(
+    ("text", "counted"),
+    [
+        ("0.2538 0.1194 0.7731\n" * 20, 420),
+        (" ".join(str(n % 10) for n in range(500)), 999),
+        ("9f3ac01b77d2\n" * 50, 600),
+        ("def forward(self, x: Tensor) -> Tensor:\n    return self.head(self.norm(x))\n" * 20, 500),
+        ("The learning rate is too high for the last third of the run.\n" * 20, 300),
+        ("", 0),
+    ],
+)
+def test_tokens_are_estimated_close_to_a_tokenizer(text: str, counted: int) -> None:
+    """Within a quarter of what SmolLM2's tokenizer counts, and hardly below it, numbers and code alike."""
+    assert 0.94 * counted <= tokens(text) <= 1.25 * counted
+
+
+@given(ANY, ANY)
+def test_tokens_of_parts_bound_those_of_the_whole(first: str, second: str) -> None:
+    """A text taken line by line under a limit keeps it as a whole."""
+    assert tokens(first + "\n" + second) <= tokens(first) + tokens(second) + 1
