@@ -123,9 +123,11 @@ def edits_of(answer: Answer, files: Mapping[str, bytes], surface: Surface) -> Ed
 
 def check(edits: Edits, files: Mapping[str, bytes], surface: Surface) -> None:
     """EditError where edits leave the surface, or make files that are broken in themselves."""
-    wrong = surface.violations(files, edits) + broken(edits)
-    if wrong:
-        raise EditError("; ".join(wrong[:5]))
+    wrong = broken(edits)
+    whole = {path: data for path, data in edits.items() if path not in wrong}
+    told = [*surface.violations(files, whole), *wrong.values()]
+    if told:
+        raise EditError("; ".join(told[:5]))
 
 
 def heading(text: str) -> tuple[str, str, float | None]:
@@ -376,15 +378,16 @@ def _inside(surface: Surface, path: str, data: bytes, line: int) -> bool:
         return surface.touches(path)
 
 
-def broken(edits: Edits) -> list[str]:
-    """What is wrong with the new files in themselves: too large, or Python that does not parse."""
-    found = []
+def broken(edits: Edits) -> dict[str, str]:
+    """What is wrong with a new file in itself, by path: too large, or Python that does not parse."""
+    found = {}
     for path, data in edits.items():
         if data is not None and len(data) > MAX_FILE:
-            found.append(f"{path} is larger than {MAX_FILE} bytes")
+            found[path] = f"{path} is larger than {MAX_FILE} bytes"
         elif data is not None and path.endswith(".py"):
             try:
                 python_tree(data)
             except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-                found.append(f"{path} does not parse: {one_line(str(error), 120)}")
+                why = one_line(str(error).replace("(<unknown>, line ", "(line "), 120)
+                found[path] = f"{path} does not parse: {why}"
     return found

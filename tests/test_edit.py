@@ -342,13 +342,13 @@ def test_characters_that_nobody_sees_never_reach_a_file(char: str) -> None:
 )
 def test_python_that_does_not_parse_is_told(source: bytes) -> None:
     """A file that can't run is no trial; whatever the parser raises is one sentence."""
-    assert "does not parse" in broken({"a.py": source})[0]
+    assert "does not parse" in broken({"a.py": source})["a.py"]
     assert not broken({"a.txt": source, "b.py": None, "c.py": b"x = '\\d'\n"})
 
 
 def test_a_file_that_is_too_large_is_told() -> None:
     """The bound holds for what comes of the blocks, not only for the answer."""
-    assert "larger" in broken({"a.txt": b"x" * ((1 << 20) + 1)})[0]
+    assert "larger" in broken({"a.txt": b"x" * ((1 << 20) + 1)})["a.txt"]
 
 
 def test_edits_are_checked_as_a_whole() -> None:
@@ -360,6 +360,13 @@ def test_edits_are_checked_as_a_whole() -> None:
     ):
         with pytest.raises(EditError, match=words):
             edits_of(answer(found), FILES, Surface.of(["train.py"]))
+
+
+def test_a_file_that_does_not_parse_is_told_once() -> None:
+    """Where it can't be compared with what it was because it doesn't parse, that is one fault, with its line."""
+    with pytest.raises(EditError) as caught:
+        edits_of(answer(Block("train.py", "LR = 0.1\n", "LR = (\n")), FILES, Surface.of(["train.py::LR"]))
+    assert str(caught.value) == "train.py does not parse: '(' was never closed (line 3)"
 
 
 def seconds(work: Callable[[int], object], n: int) -> float:

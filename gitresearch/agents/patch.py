@@ -63,7 +63,7 @@ def edits_of(files: Files, patch: bytes, more: Mapping[str, bytes] | None = None
             raise GitResearchError(error.message, "git status") from None
     wrong = edit.broken(edits)
     if wrong:
-        raise GitResearchError("; ".join(wrong[:3]), "mend the change and propose again")
+        raise GitResearchError("; ".join([*wrong.values()][:3]), "mend the change and propose again")
     return edits
 
 
