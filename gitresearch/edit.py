@@ -98,7 +98,7 @@ class Mismatch:
             return f"{self.why}."
         inside = _inside(surface, self.block.path, files.get(self.block.path, b""), self.line)
         where = f"line {self.line}, {'in' if inside else 'outside'} your surface"
-        return f"{self.why}. The nearest lines ({where}):\n{self.nearest}"
+        return f"{self.why}.\nThe nearest lines ({where}):\n{self.nearest}"
 
 
 @dataclass

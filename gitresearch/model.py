@@ -8,13 +8,14 @@ read by us, within a bound, and as plain JSON: what a server sends has many shap
 A key is read from its variable when it is needed, goes to the client alone, and is in no error, repr or transcript.
 """
 
+import difflib
 import json
 import os
 import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gitresearch.errors import Fault, GitResearchError
@@ -22,6 +23,7 @@ from gitresearch.text import one_line
 
 RETRIES = 4
 MAX_BODY = 16 << 20
+LOOK_SECONDS = 10.0
 _LIMITS = ("max_tokens", "max_completion_tokens")
 # How servers say that they take no tools: Ollama "… does not support tools", vLLM "… requires --enable-auto-tool-choice
 # and --tool-call-parser …", llama.cpp "tools param requires --jinja flag", LiteLLM "… does not support parameters: …".
@@ -110,19 +112,36 @@ class Model:
             request["temperature"] = temperature
         if tools:
             request["tools"] = list(tools)
-        call = _Call(self._connect(), request, max_tokens, self._limit or self._first_limit())
+        call = _Chat(self._connect(), request, max_tokens, self._limit or self._first_limit())
         started = time.monotonic()
-        thread = threading.Thread(target=call.run, name=f"ask {self.name}", daemon=True)
-        thread.start()
-        thread.join(self.timeout_seconds)
-        if thread.is_alive():
-            call.client.close()
+        if not call.ended(self.timeout_seconds):
             raise self._too_slow()
         if call.error is not None:
             error = self._told(call.error)
             raise NoTools(error.message, error.hint) if tools and _NO_TOOLS.search(error.message) else error
         self._limit = call.limit
         return self._reply(call.done, time.monotonic() - started, call.request_id)
+
+    def doubt(self) -> str:
+        """What speaks against a search with this model before anything is asked of it: nobody is there, or the server's
+        list of models has others. ModelError where it refuses the key. Nothing where it keeps no list."""
+        import openai  # noqa: PLC0415
+
+        call = _List(replace(self, timeout_seconds=LOOK_SECONDS, retries=0)._connect())
+        if not call.ended(LOOK_SECONDS):
+            return f"{self.where} sent no list of its models in {LOOK_SECONDS:g} s"
+        if isinstance(call.error, openai.AuthenticationError):  # 403 may be for the list alone
+            raise self._told(call.error)
+        if isinstance(call.error, openai.APIConnectionError):
+            told = self._told(call.error)
+            return f"{told.message}; {told.hint}"
+        listed = _item(call.done, "data")
+        found = [_item(item, "id") for item in listed] if isinstance(listed, list) else []
+        names = {name for name in found if isinstance(name, str)}
+        if not names or self.name in names or f"{self.name}:latest" in names:
+            return ""
+        near = difflib.get_close_matches(self.name, names, 3, 0) or sorted(names)[:3]
+        return f"{self.where} does not list the model {self.name}, but {one_line(', '.join(near))}"
 
     def check(self) -> str:
         """The key. ModelError where the set-up can't work whatever the server says."""
@@ -232,25 +251,59 @@ class _TooLarge(Exception):
     """The body is beyond the bound."""
 
 
-@dataclass
 class _Call:
     """One call in a thread of its own: the JSON value that came back, or the error."""
 
-    client: Any
-    request: dict[str, Any]
-    max_tokens: int
-    limit: str
-    done: Any = None
-    request_id: str = ""
-    error: Exception | None = None
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.done: Any = None
+        self.request_id = ""
+        self.error: Exception | None = None
 
-    def run(self) -> None:
+    def ended(self, seconds: float) -> bool:
+        """Whether it came to an end within the time; one that did not is left without a connection."""
+        thread = threading.Thread(target=self._run, name="ask", daemon=True)
+        thread.start()
+        thread.join(seconds)
+        if thread.is_alive():
+            self.client.close()
+        return not thread.is_alive()
+
+    def _run(self) -> None:
         try:
             self.done = self._create()
         except Exception as error:  # of whatever library: it is told in the caller's thread
             self.error = error
         finally:
             self.client.close()
+
+    def _create(self) -> Any:
+        raise NotImplementedError
+
+    def _read(self, response: Any) -> Any:
+        self.request_id = response.headers.get("x-request-id", "")
+        body = bytearray()
+        for part in response.iter_bytes():
+            body += part
+            if len(body) > MAX_BODY:
+                raise _TooLarge
+        return json.loads(body)
+
+
+class _List(_Call):
+    """The server's models."""
+
+    def _create(self) -> Any:
+        with self.client.models.with_streaming_response.list() as response:
+            return self._read(response)
+
+
+class _Chat(_Call):
+    """An answer."""
+
+    def __init__(self, client: Any, request: Mapping[str, Any], max_tokens: int, limit: str) -> None:
+        super().__init__(client)
+        self.request, self.max_tokens, self.limit = request, max_tokens, limit
 
     def _create(self) -> Any:
         """Ask; where the server refuses the length limit by its name, ask once more by the other."""
@@ -271,15 +324,9 @@ class _Call:
             return done
 
     def _fetch(self, limit: str) -> Any:
-        body = bytearray()
         create = self.client.chat.completions.with_streaming_response.create
         with create(**self.request, **{limit: self.max_tokens}) as response:
-            self.request_id = response.headers.get("x-request-id", "")
-            for part in response.iter_bytes():
-                body += part
-                if len(body) > MAX_BODY:
-                    raise _TooLarge
-        return json.loads(body)
+            return self._read(response)
 
 
 def _item(value: Any, key: str | int) -> Any:

@@ -61,10 +61,12 @@ def fails(status: int, message: str = "no", headers: Mapping[str, str] = SOON, c
 
 @dataclass
 class FakeServer:
-    """Answers from `queue`, first in first out; a request that finds it empty gets a 400 that says so."""
+    """Answers from `queue`, first in first out; a request that finds it empty gets a 400 that says so. Asked for the
+    list of its models, it sends `listing`; at first it keeps none."""
 
     queue: list[Scripted] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
+    listing: Scripted = field(default_factory=lambda: fails(404))
     base_url: str = ""
     closing: threading.Event = field(default_factory=threading.Event)
 
@@ -98,7 +100,12 @@ def _handler(fake: FakeServer) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            reply = fake.take(Asked(self.path, headers, json.loads(raw or b"{}")))
+            self._answer(fake.take(Asked(self.path, headers, json.loads(raw or b"{}"))))
+
+        def do_GET(self) -> None:
+            self._answer(fake.listing)
+
+        def _answer(self, reply: Scripted) -> None:
             fake.closing.wait(reply.pause)
             self.close_connection = True
             with suppress(OSError):  # the client is gone

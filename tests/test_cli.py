@@ -19,6 +19,7 @@ from gitresearch.cli import main as entry
 from gitresearch.cli.main import VERBS, cli, run
 from gitresearch.repo import Repo
 from tests.build import STUDY, add_trial, git, outcome, plain_repo, record
+from tests.fake_server import Scripted, fails, serving
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = [sys.executable, "-c", "from gitresearch.cli.main import main; main()"]
@@ -671,6 +672,20 @@ def test_no_sandbox(call: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_the_openai_agent_needs_a_model(call: Cli, tmp_path: Path) -> None:
     """Asked for without a model, it says what to type."""
     refused(call("-C", study(tmp_path / "s"), "run", "--agent", "openai"), "needs a model", hint="--model")
+
+
+def test_a_refused_key_ends_a_run_before_the_baseline(
+    call: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits hours for the baseline to learn that the key is wrong; a doubt about the model is said ahead."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong-0123456789")
+    top = study(tmp_path)
+    with serving() as server:
+        asked = ("--agent", "openai", "--model", "m", "--base-url", server.base_url)
+        server.listing = fails(401)
+        refused(begin_runs(call, top, *asked), "refused the key in OPENAI_API_KEY", hint="export OPENAI_API_KEY=")
+        server.listing = Scripted(body=b'{"data": [{"id": "mm"}]}')
+        assert "does not list the model m, but mm" in begin_runs(call, top, *asked).err
 
 
 def test_a_cap_in_dollars_needs_a_price(

@@ -384,3 +384,51 @@ def test_openai_is_asked_by_the_newer_name_first(server: FakeServer) -> None:
         ["max_completion_tokens"],
         ["max_tokens"],
     ]
+
+
+def lists(*names: Any) -> Scripted:
+    """A server's list of models."""
+    return sends({"object": "list", "data": [{"id": name, "object": "model"} for name in names]})
+
+
+@pytest.mark.parametrize(
+    ("listing", "doubt"),
+    [
+        (lists("m", "other"), ""),
+        (lists("m:latest"), ""),
+        (lists("n", "mm"), "does not list the model m, but mm, n"),
+        (lists("\x1b[31mred"), "does not list the model m, but red"),
+        (lists(None, 3), ""),
+        (sends({"data": "m"}), ""),
+        (Scripted(body=b"[" * 100_000), ""),
+        (fails(404), ""),
+        (fails(403), ""),
+        (fails(500), ""),
+        (Scripted(hang_up=0), "can't be reached"),
+    ],
+)
+def test_a_doubt_before_anything_is_asked(server: FakeServer, listing: Scripted, doubt: str) -> None:
+    """A list without the model, or nobody there, is a word ahead; a server that keeps no list of any use is fine."""
+    server.listing = listing
+    found = asking(server).doubt()
+    assert doubt in found
+    assert bool(found) == bool(doubt)
+    assert not server.asked
+
+
+def test_a_refused_key_is_told_before_anything_is_asked(server: FakeServer) -> None:
+    """Nothing could come of a search with it."""
+    server.listing = fails(401, f"wrong key {KEY}")
+    with pytest.raises(ModelError, match="refused the key") as caught:
+        asking(server).doubt()
+    assert caught.value.fault == "setup"
+    assert KEY not in str(caught.value)
+
+
+def test_a_list_that_does_not_come_is_not_waited_for(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that hangs holds up the beginning for a bounded time."""
+    monkeypatch.setattr("gitresearch.model.LOOK_SECONDS", 0.2)
+    server.listing = Scripted(pause=20)
+    began = time.monotonic()
+    assert asking(server).doubt()
+    assert time.monotonic() - began < 5

@@ -105,7 +105,7 @@ class CommandAgent:
         self._words = shlex.split(preset.argv if preset else study.agent.command)
         program = self._words[0]
         if shutil.which(program) is None:
-            hint = preset.install if preset else "edit agent.command in study.toml"
+            hint = preset.install if preset else "name one with --command, or agent.command in study.toml"
             raise GitResearchError(f"there is no program {program} on the PATH", hint)
 
     def propose(self, request: Request) -> Proposal:
@@ -184,14 +184,15 @@ class CommandAgent:
                 return Process(box, argv, world, limits, stdin=given.fileno()).wait()
             except (CannotStart, OSError) as error:
                 why = f"can't start {argv[0]}: {error}"
-                raise ProposalFailed(why, "edit agent.command in study.toml", fault="setup") from None
+                hint = "name another with --command, or agent.command in study.toml"
+                raise ProposalFailed(why, hint, fault="setup") from None
 
     def _check(self, ended: Ended) -> None:
         if ended.stopped_by:
             limit = f"its time of {self._settings.timeout_seconds:g} s" if ended.stopped_by == "wall" else ""
             raise edit.EditError(f"it was stopped at {limit or 'the limit for ' + ended.stopped_by}")
         if ended.exit_code:
-            words = failures.last_lines(ended.log, 1) or ("no word",)
+            words = failures.last_lines(ended.log, 1) or ("it said nothing",)
             raise edit.EditError(f"it ended with status {ended.exit_code}: {words[0]}")
 
     def _hypothesis(self, request: Request, top: Path) -> Hypothesis:

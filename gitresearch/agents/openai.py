@@ -44,6 +44,10 @@ class OpenAIAgent:
         for specialist in study.specialists:
             self._model(specialist.model or study.agent.model).check()
 
+    def doubts(self) -> list[str]:
+        """What speaks against a search with these models, before it begins. ModelError where a key is refused."""
+        return [doubt for model in self._models.values() if (doubt := model.doubt())]
+
     def _model(self, name: str) -> Model:
         settings = self._settings
         made = Model(name, settings.base_url, settings.key_env, settings.timeout_seconds)

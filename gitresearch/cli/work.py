@@ -63,12 +63,16 @@ def work_options(command: Callable[..., None]) -> Callable[..., None]:
     )(command)
 
 
-def make_agent(study: Study) -> Agent:
-    """The agent of the study's kind; its module is imported here, since each brings a heavy library."""
+def make_agent(study: Study, *, ahead: bool = False) -> Agent:
+    """The agent of the study's kind; its module is imported here, since each brings a heavy library. Where it won't be
+    asked for hours, what speaks against its server is said `ahead`."""
     if study.agent.kind == "openai":
         from gitresearch.agents.openai import OpenAIAgent  # noqa: PLC0415
 
-        return OpenAIAgent(study)
+        asked = OpenAIAgent(study)
+        for doubt in asked.doubts() if ahead else ():
+            say(doubt)
+        return asked
     if study.agent.kind == "command":
         from gitresearch.agents.command import CommandAgent  # noqa: PLC0415
 
@@ -134,7 +138,7 @@ def run(
         jobs=jobs or default_jobs(study),
     )
     require_prices(study, plan)
-    asked = make_agent(study)  # first: a missing key or program is said before anything runs
+    asked = make_agent(study, ahead=True)  # first: a missing key or program is said before anything runs
     progress = choose_progress(study, plain=plain)
     lab = open_lab(Opened(opened.repo, study, opened.base), progress, allow_unsandboxed)
     briefing = Briefing(opened.repo, study, opened.base)
