@@ -18,6 +18,7 @@ from typing import Any
 
 from gitresearch.outcome import Outcome, Run, mean, signed
 from gitresearch.study import Gate, Study
+from gitresearch.text import plural
 
 FRESH = ("head", "confirm")
 
@@ -82,7 +83,7 @@ def verdict(study: Study, runs: Sequence[Run], reference: Reference) -> Verdict:
         return Verdict("keep", "", confirmed=strict, arithmetic=arithmetic)
     reason = ""
     if fresh and promising(study, [run for run in runs if run.purpose == "screen"], reference):
-        reason = f"looked better once, {len(fresh)} fresh seed{'s' if len(fresh) > 1 else ''} did not bear it out"
+        reason = f"looked better once, {plural(len(fresh), 'fresh seed')} did not bear it out"
     return Verdict("discard", reason, arithmetic=arithmetic)
 
 

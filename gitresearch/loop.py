@@ -21,6 +21,7 @@ from gitresearch.lab import Lab
 from gitresearch.outcome import Outcome
 from gitresearch.policy import Turn, next_turn
 from gitresearch.propose import Proposer
+from gitresearch.text import plural
 from gitresearch.trial import Trial
 
 POLL_SECONDS = 0.2
@@ -195,7 +196,7 @@ class Loop:
         total = len(self.lab.lineage) - 1 + self.state.proposing.total()
         hours = (time.monotonic() - self.state.started) / 3600
         if plan.trials is not None and made >= plan.trials:
-            return f"{plan.trials} trial{'' if plan.trials == 1 else 's'} proposed"
+            return f"{plural(plan.trials, 'trial')} proposed"
         if plan.total and total >= plan.total:
             return f"the study's {plan.total} trials are made"
         if plan.hours and hours >= plan.hours:

@@ -17,7 +17,7 @@ import tomli
 import tomli_w
 
 from gitresearch.errors import FormatError
-from gitresearch.text import is_safe, one_line, printable
+from gitresearch.text import is_safe, one_line, plural, printable
 
 SCHEMA = 1
 MAX_NOTE_BYTES = 64 * 1024
@@ -146,7 +146,7 @@ class Outcome:
             if isinstance(against, float) and head.status not in ("baseline",):
                 parts.append(f"{signed(head.score - against)} vs {self.decision.get('against', 'head')} {against:.5g}")
             state = "" if head.status != "keep" else ", confirmed" if head.confirmed else ", provisional"
-            parts.append(f"({head.n} seed{'s' if head.n != 1 else ''}{state})")
+            parts.append(f"({plural(head.n, 'seed')}{state})")
         if head.reason:
             parts.append(head.reason)
         return "  ".join(one_line(part) for part in parts)

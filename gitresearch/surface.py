@@ -18,6 +18,7 @@ import threading
 import tokenize
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 Edits = Mapping[str, bytes | None]  # path -> new bytes; None deletes the file
@@ -55,6 +56,10 @@ class Surface:
     def touches(self, path: str) -> bool:
         """Whether anything in the file may be edited."""
         return self.covers(path) or bool(self.symbols_in(path))
+
+    def undefined(self, files: Mapping[str, bytes]) -> list[str]:
+        """The symbol patterns that nothing in the files answers to: nobody could ever edit them."""
+        return [f"{glob}::{name}" for glob, name in self.symbols if not any(_defines(files, glob, name))]
 
     def spans(self, path: str, source: str) -> list[tuple[int, int]]:
         """The line ranges (from 1, end included) that may be edited; SyntaxError if the file doesn't parse."""
@@ -108,6 +113,13 @@ def python_tree(source: str | bytes) -> ast.Module:
     with _QUIET, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return ast.parse(source)
+
+
+def _defines(files: Mapping[str, bytes], glob: str, name: str) -> Iterator[bool]:
+    for path, data in files.items():
+        if glob_match(glob, path):
+            with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+                yield any(definitions(python_tree(data), {name}))
 
 
 def symbol_spans(source: str, names: Iterable[str]) -> list[tuple[int, int]]:

@@ -71,6 +71,11 @@ def tokens(text: str) -> int:
     return len(behind) + -(-twelfths // 12)
 
 
+def plural(number: int, noun: str) -> str:
+    """`1 trial`, `2 trials`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def slug(text: str, limit: int = 40) -> str:
     """Lower-case ASCII words joined by `-`, fit for a ref name; `trial` where nothing is left."""
     ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()

@@ -598,6 +598,13 @@ def test_a_surface_that_matches_nothing(call: Cli, tmp_path: Path) -> None:
     refused(begin_runs(call, top), "the surface of one matches no file", hint="study.toml")
 
 
+def test_a_surface_of_a_symbol_that_is_nowhere(call: Cli, tmp_path: Path) -> None:
+    """A mistyped symbol is named too: what nobody defined, nobody could edit."""
+    top = study(tmp_path / "s", toml=TOML.replace('["train.py"]', '["train.py::WIDTH", "*.py::RL"]'))
+
+    refused(begin_runs(call, top), "the surface of one names *.py::RL, which no file defines", hint="study.toml")
+
+
 def test_a_recipe_folder_that_is_not_there(call: Cli, tmp_path: Path) -> None:
     """The recipe's root must be in the commit."""
     top = study(tmp_path / "s", toml=TOML.replace("[recipe]", '[recipe]\nroot = "recipes/mine"'))

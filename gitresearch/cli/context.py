@@ -130,10 +130,12 @@ def _check_parts(repo: Repo, study: Study, base: str) -> None:
 
     for specialist in study.specialists:
         surface = Surface.of(specialist.surface)
+        hint = f"edit its surface in {STUDY_FILE}"
         if not any(surface.touches(path) for path in files):
-            raise StudyError(
-                f"the surface of {specialist.name} matches no file of the recipe", f"edit its surface in {STUDY_FILE}"
-            )
+            raise StudyError(f"the surface of {specialist.name} matches no file of the recipe", hint)
+        sources = {path: repo.blob(file.oid) for path, file in files.items() if surface.symbols_in(path)}
+        if missing := surface.undefined(sources):
+            raise StudyError(f"the surface of {specialist.name} names {missing[0]}, which no file defines", hint)
 
 
 def changed_since(opened: Opened) -> bool:

@@ -19,7 +19,7 @@ from gitresearch.lab import Lab
 from gitresearch.lineage import Node
 from gitresearch.outcome import Outcome
 from gitresearch.study import Study
-from gitresearch.text import printable
+from gitresearch.text import plural, printable
 from gitresearch.trial import Trial
 
 
@@ -74,7 +74,7 @@ class Plain:
         with self.lab.lock:
             lineage = self.lab.lineage
             best, head, count = lineage.best, lineage.head, len(lineage) - 1
-        parts = [f"{count} trial{'s' if count != 1 else ''}"]
+        parts = [plural(count, "trial")]
         for name, node in (("best", best), ("head", head)):
             if node is not None and node.score is not None:
                 parts.append(f"{name} {render.score_text(node)} ({node.trial.short})")
@@ -86,7 +86,8 @@ class Plain:
     @contextmanager
     def watching(self, lab: Lab) -> Iterator[None]:
         self.lab = lab
-        self.line(f"study {self.study.name}: {len(lab.lineage)} trials so far, metric {self.study.objective.metric}")
+        made = plural(max(0, len(lab.lineage) - 1), "trial")
+        self.line(f"study {self.study.name}: {made} so far, metric {self.study.objective.metric}")
         yield
 
 

@@ -29,6 +29,7 @@ from gitresearch.sandbox import Sandbox
 from gitresearch.spending import tally
 from gitresearch.study import Specialist, Study
 from gitresearch.surface import Surface
+from gitresearch.text import plural
 from gitresearch.trial import OPERATORS, Trial
 
 
@@ -201,7 +202,7 @@ def drive(loop: Loop, stop: Stop, progress: Progress) -> Report:
 def finish(lab: Lab, report: Report) -> None:
     """The last words: why it ended, what it came to, where to look."""
     lab.repo.pack_if_needed()
-    failed = f" and {report.unproposed} turns without an edit" if report.unproposed else ""
+    failed = f" and {plural(report.unproposed, 'turn')} without an edit" if report.unproposed else ""
     spent = report.usage
     cost = f", {spent.tokens:,} tokens, {spent.dollars:.2f} dollars" if spent.tokens or spent.dollars else ""
     say(f"{report.why or 'nothing left to do'}: {report.proposed} proposed{failed}, {report.evaluated} outcomes "

@@ -10,6 +10,7 @@ from gitresearch.agents.offline.literals import Value, shown
 from gitresearch.agents.offline.steer import Move
 from gitresearch.outcome import signed
 from gitresearch.study import Objective
+from gitresearch.text import plural
 from gitresearch.trial import SUBJECT_LIMIT
 
 
@@ -73,7 +74,7 @@ def _record(scene: Scene, objective: Objective, lever: Lever, value: Value) -> s
     way = _way(lever, value)
     if not gains and not failed:
         return f"No trial {way} it so far."
-    told = f"{len(gains) + failed} trial{'s' if len(gains) + failed > 1 else ''} {way} it: "
+    told = f"{plural(len(gains) + failed, 'trial')} {way} it: "
     parts = []
     if gains:
         best = -max(gains) if objective.direction == "min" else max(gains)
