@@ -48,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--full", action="store_true", help="a history of 100,000 trials as well")
     options = parser.parse_args()
-    print(f"a brief has at most {load(STUDY).agent.brief_limit:,} tokens, a digit for one, else three characters")
+    print(f"a brief has at most {load(STUDY).agent.brief_limit:,} tokens, as estimated")
     print(f"{'history':>8} {'read s':>7} {'first ms':>9} {'next ms':>8} {'ratio':>6} {'tokens':>7}")
     shortest = 0.0
     with tempfile.TemporaryDirectory() as folder:

@@ -3,10 +3,12 @@
 Every blob is read once, however many trials share it: trials differ in a file or two.
 """
 
+import math
 from functools import cached_property
 
 from gitresearch import brief
 from gitresearch.axes import axes, changed
+from gitresearch.decision import shortfall
 from gitresearch.errors import FormatError, GitResearchError
 from gitresearch.lineage import Lineage
 from gitresearch.outcome import Outcome
@@ -24,6 +26,7 @@ class Briefing:
         self.repo, self.study, self.base = repo, study, base
         self._blobs: dict[str, bytes] = {}
         self._lines: dict[str, tuple[str, ...]] = {}
+        self._shortfalls: dict[str, float] = {}
         self._changed: dict[tuple[str, str], frozenset[str]] = {}
 
     def files_of(self, commit: str) -> dict[str, bytes]:
@@ -39,7 +42,7 @@ class Briefing:
     def text(self, lineage: Lineage, specialist: Specialist, parent: str) -> str:
         """Exactly what a specialist is shown that starts from a parent."""
         untouched = self.untouched(lineage, specialist, parent) if self.study.agent.lineage else ()
-        facts = brief.Facts(self._evidence, self.knowledge, untouched)
+        facts = brief.Facts(self._evidence, self.knowledge, untouched, self._shortfall)
         return brief.render(self.study, specialist, lineage, parent, facts)
 
     @cached_property
@@ -78,6 +81,13 @@ class Briefing:
             return self.repo.outcome(oid)
         except FormatError:
             return None
+
+    def _shortfall(self, oid: str) -> float:
+        """By how much a blocked trial missed its bound; read once, since no blocked trial is measured again."""
+        if oid not in self._shortfalls:
+            outcome = self.outcome_of(oid)
+            self._shortfalls[oid] = shortfall(self.study, outcome) if outcome else math.inf
+        return self._shortfalls[oid]
 
     def _evidence(self, oid: str) -> tuple[str, ...]:
         """The log lines that show why a trial failed. Read once: each brief shows the latest failures again."""

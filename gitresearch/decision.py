@@ -47,12 +47,34 @@ def missed_gates(gates: Iterable[Gate], runs: Sequence[Run]) -> list[str]:
     """One sentence for each gate that the mean over the runs misses, or whose metric was not measured."""
     missed = []
     for gate in gates:
-        values = [run.metrics[gate.metric] for run in runs if gate.metric in run.metrics]
-        if not values:
+        value = _at_gate(gate, runs)
+        if value is None:
             missed.append(f"{gate.metric} was not measured, and the study asks for {gate}")
-        elif not gate.passes(mean(values)):
-            missed.append(f"{gate.metric} is {mean(values):.5g}, and the study asks for {gate}")
+        elif not gate.passes(value):
+            missed.append(f"{gate.metric} is {value:.5g}, and the study asks for {gate}")
     return missed
+
+
+def _at_gate(gate: Gate, runs: Sequence[Run]) -> float | None:
+    measured = [run.metrics[gate.metric] for run in runs if gate.metric in run.metrics]
+    return mean(measured) if measured else None
+
+
+def counting(runs: Sequence[Run]) -> Sequence[Run]:
+    """The runs that the verdict counts: those on fresh seeds, where there are any."""
+    return [run for run in runs if run.purpose in FRESH] or runs
+
+
+def shortfall(study: Study, outcome: Outcome) -> float:
+    """By what share of a gate, or of the cap on bytes, a blocked trial missed it: the worst one. Infinite where that
+    was not measured: a run that overran its budget was stopped there."""
+    cap, size = study.budget.artefact_bytes, max((run.artefact_bytes for run in outcome.runs), default=0)
+    found = [(size - cap) / cap] if cap and size > cap else []
+    for gate in study.gates:
+        value = _at_gate(gate, counting(outcome.runs))
+        if value is not None and not gate.passes(value):
+            found.append(abs(value - gate.limit) / (abs(gate.limit) or 1.0))
+    return max(found, default=math.inf)
 
 
 def promising(study: Study, screening: Sequence[Run], reference: Reference) -> bool:
@@ -65,7 +87,7 @@ def verdict(study: Study, runs: Sequence[Run], reference: Reference) -> Verdict:
     """Keep, discard or disqualify a trial that ran to the end."""
     metric, objective = study.objective.metric, study.objective
     fresh = [run for run in runs if run.purpose in FRESH]
-    counted = fresh or list(runs)
+    counted = counting(runs)
     score = mean([run.metrics[metric] for run in counted])
     arithmetic: dict[str, Any] = {
         "rule": f"{study.decision.rule}/1",

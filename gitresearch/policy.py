@@ -120,11 +120,10 @@ def _possible(lineage: Lineage, head: Node, name: str, begun: Collection[tuple[s
 
 def repairable(lineage: Lineage, specialist: str) -> list[Node]:
     """The specialist's trials that an edit may mend and nobody went on from: its latest if that failed, then those that
-    were blocked or missed a gate, best-scored first."""
+    were blocked or missed a gate, latest first. Not best first: where a score is bought with the gate, the best misses
+    it by most."""
     recent = lineage.recent(LATEST, specialist)
-    found = [node for node in recent[1:] if node.status in BLOCKED]
-    found.sort(key=lambda node: -lineage.objective.gain(node.score, 0.0) if node.score is not None else float("inf"))
-    found = [node for node in recent[:1] if node.status in REPAIRABLE] + found
+    found = [node for number, node in enumerate(recent) if node.status in (BLOCKED if number else REPAIRABLE)]
     return [node for node in found if not lineage.children(node.trial.oid, 1)]
 
 

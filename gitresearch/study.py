@@ -85,6 +85,11 @@ class Gate:
     def passes(self, value: float) -> bool:
         return value >= self.at_least if self.at_least is not None else value <= (self.at_most or 0.0)
 
+    @property
+    def limit(self) -> float:
+        """The bound itself."""
+        return self.at_least if self.at_least is not None else self.at_most or 0.0
+
     def __str__(self) -> str:
         return (
             f"{self.metric} ≥ {self.at_least:g}" if self.at_least is not None else f"{self.metric} ≤ {self.at_most:g}"

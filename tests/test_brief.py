@@ -1,6 +1,8 @@
 """The brief: bounded, the same for the same lineage, cheap in a long history, and no stranger's words out of quotes."""
 
+import math
 import random
+import re
 import time
 from dataclasses import replace
 
@@ -141,6 +143,17 @@ def test_near_misses_are_offered() -> None:
     text = render(STUDY, ONE, lineage([*nodes, node(10), node(12)]), oid(1))
     assert "Not yet repaired" not in text
     assert "within the noise" not in text
+
+
+def test_near_misses_begin_with_the_nearest() -> None:
+    """Who missed by least comes first, then the latest; the score says nothing, it may be bought with the gate."""
+    missed = {oid(8): 0.3, oid(9): 0.002, oid(11): 0.1}
+    nodes = [node(n, "disqualified", 1 / n) for n in (8, 9, 11)]
+    nodes += [node(n, "train_budget_overrun") for n in (12, 13)]
+    facts = Facts(shortfall=lambda trial: missed.get(trial, math.inf))
+    text = render(STUDY, ONE, lineage([node(1, "baseline", 2.0), *nodes]), oid(1), facts)
+    shown = text.partition("or a gate missed\n")[2].partition("\n##")[0]
+    assert re.findall(r"change number (\d+)", shown) == ["9", "11", "8", "13", "12"]
 
 
 def test_generics_leave_nothing_to_each_other() -> None:

@@ -1,11 +1,13 @@
 """The decision rule: what it computes, and by simulation what it lets through."""
 
+import math
 import random
+from dataclasses import replace
 from statistics import fmean
 
 import pytest
 
-from gitresearch.decision import Reference, claim, missed_gates, pooled, t_tail, verdict
+from gitresearch.decision import Reference, claim, missed_gates, pooled, shortfall, t_tail, verdict
 from gitresearch.outcome import Outcome, Run, summarise
 from gitresearch.study import load
 
@@ -69,6 +71,17 @@ def test_a_missed_gate_disqualifies_a_better_score() -> None:
     assert found.status == "disqualified"
     assert "accuracy is 0.89" in found.reason
     assert missed_gates(STUDY.gates, [Run(1, "screen", "ok", {"loss": 1.0})])
+
+
+def test_by_how_much_a_trial_missed() -> None:
+    """As a share of the gate or of the cap on bytes; a run that was stopped at its budget can't be told."""
+    study = replace(STUDY, budget=replace(STUDY.budget, artefact_bytes=1000))
+    assert shortfall(study, outcome("disqualified", run("screen", 0.1, accuracy=0.89))) == pytest.approx(0.01 / 0.9)
+    twice = outcome("disqualified", run("screen", 0.1, accuracy=0.95), run("head", 0.1, accuracy=0.81))
+    assert shortfall(study, twice) == pytest.approx(0.1)  # the fresh one counts
+    large = outcome("size_blocked", Run(1, "screen", "size_blocked", artefact_bytes=1020))
+    assert shortfall(study, large) == pytest.approx(0.02)
+    assert shortfall(study, outcome("train_budget_overrun", Run(1, "screen", "train_budget_overrun"))) == math.inf
 
 
 def test_pooled_spread_weighs_groups_by_their_degrees_of_freedom() -> None:

@@ -148,7 +148,7 @@ def test_any_ranked_trial_can_be_a_parent() -> None:
 
 
 def test_failures_are_repaired() -> None:
-    """The specialist's latest first, then what was blocked, best-scored first; what somebody went on from is done."""
+    """The specialist's latest first, then what was blocked, latest first; what somebody went on from is done."""
     blocked = [node(3, None, "size_blocked"), node(4, 2.5, "disqualified"), node(5, 1.9, "disqualified")]
     found = lineage(*blocked, node(6, None, "crash"), node(7, None, "crash"), node(8, None, "crash", "two"))
     assert [one.trial.oid for one in repairable(found, "one")] == [oid(7), oid(5), oid(4), oid(3)]
