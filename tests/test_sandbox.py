@@ -112,6 +112,16 @@ def test_it_cannot_change_the_interpreter(box: Sandbox, root: Path) -> None:
     assert not target.exists()
 
 
+def test_an_interpreter_below_tmp_is_there(box: Sandbox, root: Path, tmp_path: Path) -> None:
+    """An environment in a clone below /tmp is shown there, though /tmp inside is empty and the program's own."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    (root / "program.py").write_text("import os, sys; print(sys.prefix, os.listdir('/tmp'))")
+    ended = sandbox.run(box, [str(python), "-I", "program.py"], World(root, python=str(python)), Limits(20))
+    top = tmp_path.relative_to("/tmp").parts[0] if tmp_path.is_relative_to("/tmp") else ""
+    assert said(ended) == f"{tmp_path / 'venv'} {[top] if top else []}"
+
+
 def test_it_writes_only_where_it_is_counted(box: Sandbox, root: Path) -> None:
     """Folders that the sandbox makes itself have no size, so nothing can be written there."""
     code = TRY + "for p in ('/x', '/dev/x', '/etc/x', '/usr/x', '/sys/x', '/proc/x'): attempt(lambda: os.mkdir(p))"

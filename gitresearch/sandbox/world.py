@@ -99,13 +99,13 @@ def _bubblewrap_flags(world: World, limits: Limits) -> list[str]:
             flags += ["--ro-bind", name, name]
     for name in ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime"):
         flags += ["--ro-bind-try", name, name]
-    for folder in interpreter_folders(world.python):
-        flags += ["--ro-bind", folder, folder]
     size = str(limits.disk_bytes)
     flags += ["--ro-bind", "/sys", "/sys", "--dev", "/dev", "--proc", "/proc"]
     for device in _accelerators():
         flags += ["--dev-bind-try", device, device]
     flags += ["--size", size, "--tmpfs", "/tmp", "--size", size, "--tmpfs", "/dev/shm"]  # noqa: S108  (inside)
+    for folder in interpreter_folders(world.python):  # after /tmp: it may lie there
+        flags += ["--ro-bind", folder, folder]
     for inside, outside in world.read_only.items():
         flags += ["--ro-bind", str(outside), inside]
     for inside, outside in {TRIAL: world.root, **world.writable}.items():
