@@ -18,6 +18,7 @@ from gitresearch.text import one_line
 from gitresearch.trial import NAME
 
 STUDY_FILE = "study.toml"
+SIGNERS_FILE = "allowed_signers"  # beside it, in the form of ssh-keygen(1)
 AGENTS = ("offline", "openai", "command")
 _DIRECTIONS = ("min", "max")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")

@@ -309,7 +309,7 @@ def _diverged(move: _Move, side: _Side) -> str:
         raise GitResearchError(
             f"the notes of evaluator {writer} differ here and on {side.remote}: another copy of this repository "
             "writes under the same name",
-            "git config gitresearch.evaluator NEWNAME",
+            "git config --unset gitresearch.evaluator",
         )
     ours = move.new if side.verb == "push" else move.old
     mine = f"{move.ref.removesuffix(writer)}{side.evaluator or 'NEWNAME'}"

@@ -24,6 +24,7 @@ ORDER = [
         "trial",
         "outcome",
         "tables",
+        "signing",
         "study",
         "surface",
         "merge",
@@ -59,6 +60,7 @@ WORKERS = {"propose", "evaluate", "review", "sync", "audit"}
 # The one door of each outside library that is heavy, or that could be changed for another.
 DOORS = {
     "pygit2": ("repo",),
+    "cryptography": ("signing",),
     "openai": ("model",),
     "mcp": ("serve",),
     "click": ("cli",),
@@ -68,7 +70,7 @@ DOORS = {
     "torch": (),
     "numpy": (),
 }
-HEAVY = {"torch", "openai", "mcp", "pygit2", "optuna", "libcst", "rich", "numpy"}
+HEAVY = {"torch", "openai", "mcp", "pygit2", "optuna", "libcst", "rich", "numpy", "cryptography"}
 
 # Programs that run in a process of their own end it themselves.
 ENDS_ITS_PROCESS = ("sandbox",)

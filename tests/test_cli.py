@@ -18,6 +18,7 @@ import pytest
 from gitresearch.cli import main as entry
 from gitresearch.cli.main import VERBS, cli, run
 from gitresearch.repo import Repo
+from gitresearch.repo.identity import key_file
 from tests.build import STUDY, add_trial, git, outcome, plain_repo, record
 from tests.fake_server import Scripted, fails, serving
 
@@ -726,7 +727,7 @@ def test_init_finds_a_script_out(call: Cli, tmp_path: Path) -> None:
 
     assert said.code == 0, said.err
     assert "minimise val_loss" in said.err
-    assert git(tmp_path, "show", "--name-only", "--format=").split() == ["study.toml", "train.py"]
+    assert git(tmp_path, "show", "--name-only", "--format=").split() == ["allowed_signers", "study.toml", "train.py"]
     assert git(tmp_path, "status", "--porcelain") == "?? other.txt\n"
     assert call("-C", tmp_path, "status").code == 0
 
@@ -797,6 +798,28 @@ def test_init_refuses_a_bad_name(call: Cli, tmp_path: Path, name: str) -> None:
 
     assert said.code == (1 if name else 0), said.err
     assert (tmp_path / "study.toml").exists() == (not name)
+
+
+def test_init_lists_this_clones_key(call: Cli, tmp_path: Path) -> None:
+    """What it measures counts from the start; signers that were there stay, and the key is in no file of the study."""
+    top = plain_repo(tmp_path / "s", {"train.py": TRAIN.encode(), "allowed_signers": b"eve ssh-rsa AAAA"})
+    assert call("-C", top, "init").code == 0
+    eve, mine = git(top, "show", "HEAD:allowed_signers").splitlines()
+    assert (eve, f"{mine}\n") == ("eve ssh-rsa AAAA", call("-C", top, "key").out)
+    private = key_file(Repo.open(top).evaluator_id())
+    assert private.stat().st_mode & 0o777 == 0o600
+    assert not private.is_relative_to(top)
+    assert private.read_text().split("\n")[3] not in git(top, "log", "-p", "--all")
+
+
+def test_a_key_that_the_study_does_not_list_is_said(call: Cli, tmp_path: Path) -> None:
+    """Before a night is measured that no audit takes."""
+    top = study(tmp_path / "s")
+    assert "gitresearch key >> allowed_signers" in begin_runs(call, top).err
+    other = study(tmp_path / "t", {"allowed_signers": ""})
+    (other / "allowed_signers").write_text(call("-C", other, "key").out)
+    git(other, "commit", "--quiet", "-am", "list this clone")
+    assert "allowed_signers" not in begin_runs(call, other).err
 
 
 def test_init_without_an_identity(call: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -278,7 +278,7 @@ def test_one_evaluator_name_in_two_copies_is_an_error_that_can_be_mended(
             GitResearchError, match="another copy of this repository writes under the same name"
         ) as caught:
             verb()
-        assert caught.value.hint == "git config gitresearch.evaluator NEWNAME"
+        assert caught.value.hint == "git config --unset gitresearch.evaluator"
         assert twin.refs() == before
     twin.evaluator = "twin"
     left = twin.push().left

@@ -23,8 +23,11 @@ def begin(folder: Path) -> None:
     if (folder / "study.toml").exists():
         return
     shutil.copytree(HERE / "study", folder, dirs_exist_ok=True)
+    subprocess.run(["git", "-C", str(folder), "init", "--quiet"], check=True)
+    key = subprocess.run([*GITRESEARCH, "-C", str(folder), "key"], check=True, capture_output=True).stdout
+    (folder / "allowed_signers").write_bytes(key)
     me = ("-c", "user.name=demo", "-c", "user.email=demo@localhost")
-    for command in (["init", "--quiet"], ["add", "."], [*me, "commit", "--quiet", "-m", "begin the study"]):
+    for command in (["add", "."], [*me, "commit", "--quiet", "-m", "begin the study"]):
         subprocess.run(["git", "-C", str(folder), *command], check=True)
 
 

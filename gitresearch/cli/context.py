@@ -10,7 +10,8 @@ import click
 from gitresearch.errors import GitResearchError
 from gitresearch.lineage import Lineage
 from gitresearch.repo import Record, Repo
-from gitresearch.study import STUDY_FILE, Price, Prices, Study, StudyError, load
+from gitresearch.signing import Signer, allowed, signers
+from gitresearch.study import SIGNERS_FILE, STUDY_FILE, Price, Prices, Study, StudyError, load
 from gitresearch.tables import read
 from gitresearch.text import printable
 
@@ -136,6 +137,20 @@ def _check_parts(repo: Repo, study: Study, base: str) -> None:
         sources = {path: repo.blob(file.oid) for path, file in files.items() if surface.symbols_in(path)}
         if missing := surface.undefined(sources):
             raise StudyError(f"the surface of {specialist.name} names {missing[0]}, which no file defines", hint)
+
+
+def listed_signers(repo: Repo, base: str) -> list[Signer]:
+    """The keys that a study takes outcomes from, by its base commit. FormatError where that file can't be read."""
+    data = repo.read_file(base, SIGNERS_FILE)
+    return signers(data.decode("utf-8", "replace")) if data is not None else []
+
+
+def warn_unlisted(opened: Opened) -> None:
+    """Say ahead where an audit won't take what is measured here."""
+    me = opened.repo.evaluator_id()
+    if not allowed(listed_signers(opened.repo, opened.base), me, opened.repo.key.public):
+        say(f"{SIGNERS_FILE} of the study does not list {me}, which signs here: `gitresearch audit` won't take its "
+            f"outcomes; gitresearch key >> {SIGNERS_FILE}, commit, and begin under a new name")  # fmt: skip
 
 
 def changed_since(opened: Opened) -> bool:

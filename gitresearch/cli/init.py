@@ -16,8 +16,9 @@ import click
 from gitresearch.cli.context import say
 from gitresearch.errors import GitResearchError
 from gitresearch.gitcmd import Git
+from gitresearch.repo import Repo
 from gitresearch.share import hook_of, recipe
-from gitresearch.study import STUDY_FILE, load
+from gitresearch.study import SIGNERS_FILE, STUDY_FILE, load
 from gitresearch.text import slug
 
 # Metrics where more is better; anything else is taken for a loss.
@@ -111,12 +112,22 @@ def init(directory: Path | None, recipe_name: str | None, no_commit: bool, **tol
         name, paths = _from_recipe(top, recipe_name, told["name"])
     else:
         name, paths = _from_script(top, told)
+    _list_signer(top)
+    paths.append(SIGNERS_FILE)
     if no_commit:
         say(f"wrote {', '.join(paths)}; commit them, then: gitresearch run")
     else:
         _commit(top, paths, f"begin study {name}")
         where = f" -C {directory}" if directory else ""
         say(f"study {name} is ready in {top}; edit {STUDY_FILE} if you like, then: gitresearch{where} run --trials 20")
+
+
+def _list_signer(top: Path) -> None:
+    """Let the study take what this clone measures: its key is made, and its line stands in the file of signers."""
+    path, line = top / SIGNERS_FILE, Repo.open(top).signer_line()
+    before = path.read_text("utf-8", "replace") if path.exists() else ""
+    if line not in before.split("\n"):
+        path.write_text(f"{before.rstrip()}\n{line}\n".lstrip(), "utf-8")
 
 
 def _top(where: Path, *, own: bool) -> Path:

@@ -16,7 +16,16 @@ from gitresearch import sandbox
 from gitresearch.agents import Agent, Usage
 from gitresearch.briefing import Briefing
 from gitresearch.cli import render
-from gitresearch.cli.context import Opened, cache_dir, changed_since, open_study, prices_file, say, with_agent
+from gitresearch.cli.context import (
+    Opened,
+    cache_dir,
+    changed_since,
+    open_study,
+    prices_file,
+    say,
+    warn_unlisted,
+    with_agent,
+)
 from gitresearch.cli.progress import Progress, choose_progress
 from gitresearch.errors import GitResearchError
 from gitresearch.evaluate import Evaluator
@@ -95,6 +104,7 @@ def open_lab(opened: Opened, progress: Progress, allow_unsandboxed: bool) -> Lab
     for lock in opened.repo.clear_stale_locks():
         say(f"removed {lock}, left by a process that is dead")
     box = sandbox.choose(allow_unsandboxed, cache_dir())
+    warn_unlisted(opened)
     if box.level == "none":
         say("no sandbox: trials run with limits only, as you allowed, and every outcome says so")
     evaluator = Evaluator(opened.repo, opened.study, opened.base, box, cache_dir(), progress.phase)
@@ -205,8 +215,8 @@ def finish(lab: Lab, report: Report) -> None:
     failed = f" and {plural(report.unproposed, 'turn')} without an edit" if report.unproposed else ""
     spent = report.usage
     cost = f", {spent.tokens:,} tokens, {spent.dollars:.2f} dollars" if spent.tokens or spent.dollars else ""
-    say(f"{report.why or 'nothing left to do'}: {report.proposed} proposed{failed}, {report.evaluated} outcomes "
-        f"recorded in {report.seconds / 60:.1f} min{cost}")  # fmt: skip
+    made = f"{report.proposed} proposed{failed}, {plural(report.evaluated, 'outcome')} recorded"
+    say(f"{report.why or 'nothing left to do'}: {made} in {report.seconds / 60:.1f} min{cost}")
     best, head = lab.lineage.best, lab.lineage.head
     for name, node in (("best", best), ("head", head)):
         if node is not None and (name == "best" or node is not best):

@@ -20,6 +20,7 @@ from gitresearch.repo.packfile import Overlay
 from gitresearch.repo.refs import Locked, Moved
 from gitresearch.repo.trees import Trees
 from gitresearch.repo.values import NewTrial
+from gitresearch.signing import Key
 from gitresearch.trial import BranchName
 
 BATCH = 10_000
@@ -65,7 +66,7 @@ class Importer:
                 self._tree_of[oid] = raw[5:45].decode()
         return self._tree_of[parents[0]]
 
-    def note_commit(self, tip: str | None, tree: str | None, who: str) -> str | None:
+    def note_commit(self, tip: str | None, tree: str | None, who: str, key: Key) -> str | None:
         """A notes commit with the gathered notes on top of `tip`, None where there are none."""
         if not self.notes:
             return None
@@ -73,7 +74,7 @@ class Importer:
         root = put_notes(self._trees, self.overlay, tree, notes)
         message = f"outcomes of {len(notes)} imported trials\n"
         self.notes = {}
-        return self.overlay.write("commit", print_commit(root, [tip] if tip else [], who, who, message))
+        return self.overlay.write("commit", print_commit(root, [tip] if tip else [], who, who, message, key))
 
 
 def batches(items: Iterable[NewTrial], size: int = BATCH) -> Iterator[list[NewTrial]]:

@@ -12,7 +12,7 @@ from gitresearch.errors import GitResearchError
 from gitresearch.text import clean, slug
 
 EVALUATOR = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,78}[a-z0-9])?")
-_KEY = "gitresearch.evaluator"
+KEY = "gitresearch.evaluator"
 # git ends a name at these; libgit2 would write an unreadable commit for a name with a newline.
 _CRUFT = re.compile(r"[<>\n\t]")
 
@@ -43,16 +43,22 @@ def _config(handle: pygit2.Repository, key: str) -> str:
 def read_evaluator(common_dir: Path) -> str | None:
     """The id in the clone's own configuration; a global one would make two clones write one ref."""
     try:
-        found = str(pygit2.Config(str(common_dir / "config"))[_KEY])
+        found = str(pygit2.Config(str(common_dir / "config"))[KEY])
     except KeyError:
         return None
     if not EVALUATOR.fullmatch(found):
-        raise GitResearchError(f"the evaluator id {found[:80]!r} is no name for a ref", f"git config --unset {_KEY}")
+        raise GitResearchError(f"the evaluator id {found[:80]!r} is no name for a ref", f"git config --unset {KEY}")
     return found
+
+
+def key_file(evaluator: str) -> Path:
+    """Where the evaluator's private key is kept: outside every repository, for its user alone."""
+    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(home) / "gitresearch" / "keys" / evaluator
 
 
 def make_evaluator(common_dir: Path, who: str) -> str:
     """A new id, kept in the clone's configuration: `<user>-<host>-<4 hex digits>`."""
     made = f"{slug(who, 24)}-{slug(platform.node(), 24)}-{secrets.token_hex(2)}"
-    pygit2.Config(str(common_dir / "config"))[_KEY] = made
+    pygit2.Config(str(common_dir / "config"))[KEY] = made
     return made

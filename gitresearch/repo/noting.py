@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 
 from gitresearch.errors import FormatError, GitResearchError
@@ -13,6 +14,7 @@ from gitresearch.repo.lookup import blob_oid
 from gitresearch.repo.notes import find_note, put_note, put_notes, read_notes
 from gitresearch.repo.objects import TREE_MODE, Batch, Entry, parse_tree, print_commit, with_entry
 from gitresearch.repo.refs import OUTCOMES, PROPOSALS, Moved
+from gitresearch.signing import GIT, Key
 
 RETRIES = 20
 ATTACHMENTS = b"attachments"
@@ -33,8 +35,35 @@ class Noting(Content):
             with self._lock() as held:
                 held.intend(f"{self.common_dir}/config.lock")
                 who = self._committer.split(" <")[0]
-                found = identity.read_evaluator(self.common_dir) or identity.make_evaluator(self.common_dir, who)
+                found = identity.read_evaluator(self.common_dir)
+                if found is None:
+                    found = identity.make_evaluator(self.common_dir, who)
+                    Key.make(identity.key_file(found))
         return found
+
+    @cached_property
+    @guarded("open this evaluator's key")
+    def key(self) -> Key:
+        """What this evaluator signs with, made on first use. GitResearchError where it was lost: nobody else may go on
+        with its notes."""
+        name = self.evaluator_id()
+        path = identity.key_file(name)
+        try:
+            return Key.load(path)
+        except FileNotFoundError:
+            pass
+        if any(self._refs.get(prefix + name) for prefix in (OUTCOMES, PROPOSALS)):
+            why = f"the key {path}, with which evaluator {name} signs, is not there"
+            raise GitResearchError(
+                why, f"bring it back, or measure under a new name: git config --unset {identity.KEY}"
+            )
+        with suppress(FileExistsError):  # another process was first
+            return Key.make(path)
+        return Key.load(path)
+
+    def signer_line(self) -> str:
+        """The line of an allowed-signers file for this evaluator."""
+        return f'{self.evaluator_id()} namespaces="{GIT}" {self.key.line}'
 
     @guarded("record the outcome")
     def record(self, trial_oid: str, outcome: Outcome) -> None:
@@ -69,7 +98,7 @@ class Noting(Content):
     def _append(
         self, prefix: str, trial_oid: str, note: bytes, message: str, attachments: Sequence[bytes] = ()
     ) -> None:
-        name = prefix + self.evaluator_id()
+        name, key = prefix + self.evaluator_id(), self.key
         who = f"{self._committer} {int(time.time())} +0000"
         for _ in range(RETRIES):
             with self._lock() as held, self._batch() as batch:
@@ -79,7 +108,7 @@ class Noting(Content):
                 tree = put_note(self._trees, batch, old, trial_oid.encode(), blob)
                 tree = self._attach(batch, tree, attachments)
                 parents = [tip] if tip else []
-                commit = batch.write("commit", print_commit(tree, parents, who, who, message + "\n"))
+                commit = batch.write("commit", print_commit(tree, parents, who, who, message + "\n", key))
                 batch.sync()
                 try:
                     self._set(held, name, commit, tip)

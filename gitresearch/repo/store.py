@@ -227,7 +227,7 @@ class Repo(Noting, Leasing):
             with self._lock() as held:
                 tip = self._refs.get(outcomes)
                 tree = self._tree(tip) if tip else None
-                commit = importer.note_commit(tip, tree, f"{who} {int(clock.time())} +0000")
+                commit = importer.note_commit(tip, tree, f"{who} {int(clock.time())} +0000", self.key)
                 importer.overlay.save(self.common_dir / "objects" / "pack", durable=self._durable)
                 held.intend(f"{self.common_dir}/packed-refs.lock")
                 branches, importer.branches = importer.branches, {}
