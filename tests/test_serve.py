@@ -200,7 +200,11 @@ def test_the_control_arm_sees_no_other_trial(repo: Repo) -> None:
 def test_a_real_client_over_stdio(repo: Repo, tmp_path: Path) -> None:
     """The program as an agent starts it: lists its tools, proposes, submits; the trial is in git, and stdout held
     nothing but the protocol."""
-    env = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME") or name.startswith("GIT_")}
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if name in ("PATH", "HOME") or name.startswith(("GIT_", "XDG_"))
+    }
     server = StdioServerParameters(
         command=str(Path(sys.executable).parent / "gitresearch"),
         args=["-C", str(repo.workdir), "mcp"],

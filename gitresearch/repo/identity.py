@@ -4,11 +4,13 @@ import os
 import platform
 import re
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 import pygit2
 
 from gitresearch.errors import GitResearchError
+from gitresearch.signing import Key
 from gitresearch.text import clean, slug
 
 EVALUATOR = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,78}[a-z0-9])?")
@@ -58,7 +60,12 @@ def key_file(evaluator: str) -> Path:
 
 
 def make_evaluator(common_dir: Path, who: str) -> str:
-    """A new id, kept in the clone's configuration: `<user>-<host>-<4 hex digits>`."""
-    made = f"{slug(who, 24)}-{slug(platform.node(), 24)}-{secrets.token_hex(2)}"
+    """A new id, kept in the clone's configuration: `<user>-<host>-<4 hex digits>`; and its key, which no other clone of
+    this user has."""
+    while True:
+        made = f"{slug(who, 24)}-{slug(platform.node(), 24)}-{secrets.token_hex(2)}"
+        with suppress(FileExistsError):
+            Key.make(key_file(made))
+            break
     pygit2.Config(str(common_dir / "config"))[KEY] = made
     return made

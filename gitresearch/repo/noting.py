@@ -35,10 +35,7 @@ class Noting(Content):
             with self._lock() as held:
                 held.intend(f"{self.common_dir}/config.lock")
                 who = self._committer.split(" <")[0]
-                found = identity.read_evaluator(self.common_dir)
-                if found is None:
-                    found = identity.make_evaluator(self.common_dir, who)
-                    Key.make(identity.key_file(found))
+                found = identity.read_evaluator(self.common_dir) or identity.make_evaluator(self.common_dir, who)
         return found
 
     @cached_property

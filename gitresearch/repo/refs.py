@@ -124,11 +124,13 @@ class Refs:
         try:
             reference.delete()
         except (pygit2.GitError, KeyError, OSError) as error:
-            # libgit2 raises it for a lock file that is there, in two wordings, and for a full disk or no permission.
-            if isinstance(error, OSError) and not re.search("failed to lock file|File exists", str(error)):
+            # libgit2 raises it for a lock file that is there, in two wordings, for a folder that a packing git took
+            # away under its hands, and for a full disk or no permission.
+            busy = re.search("failed to lock file|File exists|failed to make directory.*No such file", str(error))
+            if isinstance(error, OSError) and not busy:
                 raise
             lock = f"{self._dir}/{name}.lock"
-            if "lock" in str(error):
+            if "lock" in str(error) or busy:
                 raise Locked(lock if os.path.exists(lock) else f"{self._dir}/packed-refs.lock") from error
             return False
         return True

@@ -96,6 +96,8 @@ def test_a_release_waits_for_a_live_git(repo: Repo) -> None:
     ("told", "raised"),
     [("failed to create locked file 'x.lock': File exists", Locked),
      ("failed to lock file 'x.lock' for writing: ", Locked),
+     ("failed to make directory 'x': No such file or directory", Locked),
+     ("failed to make directory 'x': Permission denied", OSError),
      ("failed to create locked file 'x.lock': No space left on device", OSError)],
 )  # fmt: skip
 def test_only_a_lock_that_is_there_is_waited_for(tmp_path: Path, told: str, raised: type[Exception]) -> None:

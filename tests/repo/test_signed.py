@@ -1,5 +1,6 @@
 """Every notes commit is signed by the evaluator that its ref names, as git itself checks it."""
 
+import secrets
 import subprocess
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from gitresearch.repo import NewTrial, Repo
 from gitresearch.repo.identity import key_file
 from gitresearch.repo.objects import print_commit, signed_part
 from gitresearch.signing import Key, signer
-from tests.build import add_trial, git, hypothesis, outcome, plain_repo, record
+from tests.build import add_trial, git, hypothesis, outcome, plain_repo, record, study_repo
 
 
 def verified(repo: Repo, ref: str, listed: str) -> bool:
@@ -55,6 +56,15 @@ def test_we_take_gits_signatures(repo: Repo, tmp_path: Path) -> None:
     assert signed_part(print_commit("0" * 40, [], who, who, "message\n")) == (
         print_commit("0" * 40, [], who, who, "message\n"), "",
     )  # fmt: skip
+
+
+def test_no_two_clones_share_a_key(repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that has a key already is another clone's, and another is drawn."""
+    drawn = iter(["0000", "0000", "0001"])
+    monkeypatch.setattr(secrets, "token_hex", lambda _size: next(drawn))
+    other = study_repo(tmp_path / "other")
+    assert (repo.evaluator_id()[-4:], other.evaluator_id()[-4:]) == ("0000", "0001")
+    assert repo.key.public != other.key.public
 
 
 def test_a_lost_key_is_told(repo: Repo) -> None:
