@@ -195,14 +195,18 @@ def strict_reply(out: bytes, verb: str, words: Sequence[str] = ()) -> dict[str, 
     return reply
 
 
-def folder_digest(folder: Path) -> str:
-    """sha256 over the relative names and bytes of all files."""
+def files_digest(files: Mapping[str, bytes]) -> str:
+    """sha256 over the relative names and bytes of a hook's files."""
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
-            data = path.read_bytes()
-            digest.update(f"{path.relative_to(folder).as_posix()}\0{len(data)}\0".encode() + data)
+    for path, data in sorted(files.items()):
+        digest.update(f"{path}\0{len(data)}\0".encode() + data)
     return f"sha256:{digest.hexdigest()}"
+
+
+def folder_digest(folder: Path) -> str:
+    """The same of files that were written out."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return files_digest({path.relative_to(folder).as_posix(): path.read_bytes() for path in paths})
 
 
 def export_hook(export: Callable[[str, str, Path], None], base: str, path: str, dest: Path) -> Path:

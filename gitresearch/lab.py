@@ -50,7 +50,7 @@ class Lab:
         with self.lock:
             self.lineage = Lineage.of(self.study.objective, self.repo.trials(self.study.name))
             for node in self.lineage:
-                if node.status in ("baseline", "keep") and (found := self.repo.outcome(node.trial.oid)):
+                if _counts(node.trial, node.status) and (found := self.repo.outcome(node.trial.oid)):
                     self.details[node.trial.oid] = found
             self.baseline = self.repo.make_baseline(self.study.name, self.base)
             if self.baseline.oid not in self.lineage:
@@ -100,7 +100,7 @@ class Lab:
             return None
         with self.lock:
             before = self.details.get(self.baseline.oid)
-            runs = (*(run for run in (before.runs if before else ()) if run.status == "ok"), result.run)
+            runs = (*(before.runs if before else ()), result.run)
             if result.failure or result.run.status != "ok":
                 outcome = self._record(self.baseline, runs, _failed(result), result)
                 raise GitResearchError(
@@ -123,11 +123,13 @@ class Lab:
             if known is not None and known.summary.status != "harness_abort":
                 self._settle(trial, known)
                 return known
-            return self._assess(trial, cancel)
+            return self._assess(trial, known.runs if known else (), cancel)
         finally:
             claim.release()
 
-    def _assess(self, trial: Trial, cancel: threading.Event | None) -> Outcome | None:
+    def _assess(self, trial: Trial, before: Sequence[Run], cancel: threading.Event | None) -> Outcome | None:
+        """Screen, then fresh seeds if they are earned. Runs of an assessment that ended by our own fault stay on record
+        and do not count."""
         reference = self.reference
         done: list[Run] = []
         result = None
@@ -137,13 +139,13 @@ class Lab:
                 return None
             done.append(result.run)
             if result.run.status != "ok":
-                return self._record(trial, done, _failed(result), result)
+                return self._record(trial, [*before, *done], _failed(result), result)
         if result is None:
             raise GitResearchError("the study asks for no runs", "edit [seeds] in study.toml")
         found = decision.verdict(self.study, done, reference)
         if trial.operator == "replicate":
             found = decision.replicated(self.study, found, done, self._scored(trial.parents[0]))
-        return self._record(trial, done, found, result)
+        return self._record(trial, [*before, *done], found, result)
 
     def _scored(self, oid: str) -> Reference | None:
         """A trial's score as something to compare with."""
@@ -169,11 +171,13 @@ class Lab:
         with self.lock:
             before = self.details[oid]
             runs = (*before.runs, result.run)
+            if result.run.status == "harness_abort":
+                return self._write(trial, replace(before, runs=runs))  # our fault costs a keep nothing
             if result.run.status != "ok":
                 return self._record(trial, runs, replace(_failed(result), label="unconfirmed"), result)
             metric = self.study.objective.metric
             head = replace(before, runs=runs, summary=summarise("keep", metric, runs, before.summary.at))
-            if sum(run.purpose == "confirm" for run in runs) < self.study.seeds.confirm:
+            if sum(run.purpose == "confirm" and run.status == "ok" for run in runs) < self.study.seeds.confirm:
                 return self._write(trial, head)
             return self._claim(trial, head)
 
@@ -237,11 +241,16 @@ class Lab:
         with self.lock:
             self.add(trial)
             self.lineage.settle(trial.oid, outcome.summary)
-            if outcome.summary.status in ("baseline", "keep"):
+            if _counts(trial, outcome.summary.status):
                 self.details[trial.oid] = outcome
             else:
                 self.details.pop(trial.oid, None)
         self.on_settled(trial, outcome)
+
+
+def _counts(trial: Trial, status: str) -> bool:
+    """Whether a trial's runs are needed again; the baseline's are even where one failed: the others stay made."""
+    return status in ("baseline", "keep") or (trial.operator == "baseline" and status != "pending")
 
 
 def _failed(result: RunResult) -> Verdict:

@@ -305,7 +305,8 @@ class Loop:
         self.watcher.settled(trial, outcome)
         if outcome.summary.status == "keep":
             self.state.fruitless.clear()  # a new head is new ground for everyone
-        self.state.aborts = self.state.aborts + 1 if outcome.summary.status == "harness_abort" else 0
+        aborted = outcome.runs and outcome.runs[-1].status == "harness_abort"
+        self.state.aborts = self.state.aborts + 1 if aborted else 0
         if self.state.aborts >= MAX_ABORTS:
             raise GitResearchError(
                 f"the evaluator itself failed {MAX_ABORTS} times in a row: {outcome.summary.reason}",

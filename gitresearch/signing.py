@@ -141,7 +141,7 @@ def signers(text: str) -> list[Signer]:
             try:
                 made = _signer(line)
             except (ValueError, IndexError, StopIteration, FormatError):
-                raise FormatError(f"line {number} of the allowed signers can't be read") from None
+                raise FormatError(f"line {number} is no line of allowed signers") from None
             found += [made] if made else []
     return found
 

@@ -951,6 +951,42 @@ WAIT = "import time\ndef wait(*values): time.sleep(0 if values == (0.1, 8) else 
 SLOW = TRAIN.replace("print", "import time; time.sleep(0.6)\nprint")
 
 
+def test_an_audit(call: Cli, tmp_path: Path) -> None:
+    """Exit 0 where everything follows; 4 with a line for what doesn't; JSON for a pipe; what it saw is remembered."""
+    top = study(tmp_path / "s", {"allowed_signers": ""})
+    refused(call("-C", top, "audit"), "claims nothing", hint="gitresearch run")
+    (top / "allowed_signers").write_text(call("-C", top, "key").out)
+    git(top, "commit", "--quiet", "-am", "list this clone")
+    begin_runs(call, top)
+    fine = call("-C", top, "audit")
+    assert (fine.code, fine.out) == (0, "")
+    assert "0 findings in 1 trial, 1 outcome, 2 notes commits" in fine.err
+    ref = f"refs/notes/gitresearch/outcomes/{Repo.open(top).evaluator_id()}"
+    git(top, "update-ref", ref, f"{ref}~1")
+    found = call("-C", top, "audit")
+    assert (found.code, found.out.count("\n")) == (4, 1)
+    assert f"{ref}: notes are only added to: " in found.out
+    assert call("-C", top, "audit").code == 4, "what is gone stays a finding"
+    (finding,) = json.loads(call("-C", top, "audit", "--json").out)["findings"]
+    assert finding["about"] == ref
+
+
+def test_an_audit_by_other_signers(call: Cli, tmp_path: Path) -> None:
+    """A study that lists nobody can be believed by whoever knows the key."""
+    top = study(tmp_path / "s")
+    begin_runs(call, top)
+    found = call("-C", top, "audit")
+    assert (found.code, "lists no signers" in found.err) == (4, True)
+    (tmp_path / "known").write_text(call("-C", top, "key").out)
+    assert call("-C", top, "audit", "--signers", tmp_path / "known").code == 0
+    (tmp_path / "known").write_text("garbage\n")
+    refused(
+        call("-C", top, "audit", "--signers", tmp_path / "known"),
+        "line 1 is no line of allowed signers",
+        hint="gitresearch key",
+    )
+
+
 def start(top: Path, *more: str) -> "subprocess.Popen[str]":
     args = ["-C", str(top), "run", "--trials", "2", "--jobs", "1", "--plain", *allowed(), *more]
     return subprocess.Popen([*PROGRAM, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

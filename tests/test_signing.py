@@ -126,5 +126,5 @@ def test_who_may_sign(key: Key, tmp_path: Path) -> None:
 )
 def test_a_line_that_says_more_than_we_read_is_refused(key: Key, line: str) -> None:
     """An option that narrows what a key may do is never passed over."""
-    with pytest.raises(FormatError, match="line 2 of the allowed signers"):
+    with pytest.raises(FormatError, match="line 2 is no line of allowed signers"):
         signers(f"# first\n{line.format(key=key.line)}\n")

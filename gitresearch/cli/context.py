@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from gitresearch.errors import GitResearchError
+from gitresearch.errors import FormatError, GitResearchError
 from gitresearch.lineage import Lineage
 from gitresearch.repo import Record, Repo
 from gitresearch.signing import Signer, allowed, signers
@@ -140,9 +140,18 @@ def _check_parts(repo: Repo, study: Study, base: str) -> None:
 
 
 def listed_signers(repo: Repo, base: str) -> list[Signer]:
-    """The keys that a study takes outcomes from, by its base commit. FormatError where that file can't be read."""
+    """The keys that a study takes outcomes from, by its base commit."""
     data = repo.read_file(base, SIGNERS_FILE)
-    return signers(data.decode("utf-8", "replace")) if data is not None else []
+    return read_signers(data, f"{base[:8]}:{SIGNERS_FILE}") if data is not None else []
+
+
+def read_signers(data: bytes, where: str) -> list[Signer]:
+    """The keys that a file lists; an error that names the file."""
+    try:
+        return signers(data.decode("utf-8", "replace"))
+    except FormatError as error:
+        why = f"{where} can't be read: {error.message}"
+        raise GitResearchError(why, "man ssh-keygen, under ALLOWED SIGNERS; gitresearch key prints a line") from None
 
 
 def warn_unlisted(opened: Opened) -> None:

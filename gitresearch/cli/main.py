@@ -31,6 +31,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "diff": ("look", "Show what a trial changed, or how two trials differ."),
     "cost": ("cost", "Show what proposals cost, and what was gained."),
     "brief": ("look", "Print what a specialist would be shown."),
+    "audit": ("audit", "Derive every claim again and tell what does not follow."),
     "key": ("audit", "Print the line that lists this clone as an evaluator."),
     "mcp": ("mcp", "Serve the study's tools to an agent over MCP."),
     "push": ("share", "Push trials, studies and notes to a remote."),

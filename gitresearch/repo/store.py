@@ -10,12 +10,12 @@ from gitresearch.errors import FormatError, GitResearchError
 from gitresearch.repo import identity, lookup
 from gitresearch.repo.bulk import Importer, add_packed_refs, batches
 from gitresearch.repo.cache import WORTH_MAKING, WORTH_STORING, Cache
+from gitresearch.repo.chain import Chain
 from gitresearch.repo.core import checked_name
 from gitresearch.repo.door import guarded
 from gitresearch.repo.leasing import Leasing
 from gitresearch.repo.ledger import Git, Ledger, uncollected
 from gitresearch.repo.locks import clear_old_locks
-from gitresearch.repo.noting import Noting
 from gitresearch.repo.objects import Batch, print_commit
 from gitresearch.repo.packing import pack_if_needed
 from gitresearch.repo.refs import BEST, OUTCOMES, STUDIES, Moved
@@ -26,7 +26,7 @@ from gitresearch.trial import Hypothesis, Trial, read_commit
 BASELINE = "gitresearch <gitresearch@localhost>"
 
 
-class Repo(Noting, Leasing):
+class Repo(Chain, Leasing):
     """A git repository that holds studies. Open it with `Repo.open`; safe to use from several threads and processes."""
 
     def __init__(self, git_dir: str, *, durable: bool = True, cache: bool = True) -> None:

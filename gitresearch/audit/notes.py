@@ -1,0 +1,106 @@
+"""The notes refs: each commit signed by the evaluator that the ref names, each adding to the one before."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from gitresearch.audit.finding import Finding
+from gitresearch.errors import FormatError, GitResearchError
+from gitresearch.outcome import Outcome
+from gitresearch.repo import Repo
+from gitresearch.repo.chain import Link
+from gitresearch.repo.refs import OUTCOMES
+from gitresearch.signing import Signer, allowed, fingerprint, signer
+
+
+@dataclass
+class Chain:
+    """What one notes ref holds: the versions of every outcome, oldest first, and the oids of its commits."""
+
+    ref: str
+    evaluator: str
+    versions: dict[str, list[Outcome]] = field(default_factory=dict)
+    commits: set[str] = field(default_factory=set)
+    findings: list[Finding] = field(default_factory=list)
+
+
+def read(repo: Repo, ref: str, evaluator: str, tip: str, known: Sequence[Signer]) -> Chain:
+    """A notes ref, walked from its beginning. A chain that can't be walked to its end is a finding, as are those that
+    follow from it."""
+    chain = Chain(ref, evaluator)
+    try:
+        for link in repo.chain(tip):
+            chain.commits.add(link.oid)
+            chain.findings += _link(repo, chain, link, known)
+    except GitResearchError as error:
+        chain.findings.append(Finding(ref, "an unbroken chain of notes", error.message))
+    chain.findings = _told_once(chain.findings)
+    return chain
+
+
+def _link(repo: Repo, chain: Chain, link: Link, known: Sequence[Signer]) -> Iterator[Finding]:
+    where = f"{chain.ref} at {link.oid[:8]}"
+    if why := _unsigned(link, chain.evaluator, known):
+        yield Finding(where, "the evaluator signed it", why)
+    if _forked(link):
+        yield Finding(where, "one line of notes commits", f"it has {len(link.parents)} parents")
+    if _crowded(link):
+        yield Finding(where, "one note a commit", f"it changes {len(link.notes)}")
+    for oid, blob in link.notes.items():
+        if _gone(blob):
+            yield Finding(oid[:8], "a note, once made, stays", f"{where} takes it away")
+        elif blob is not None and chain.ref.startswith(OUTCOMES):
+            yield from _version(repo, chain, where, oid, blob)
+
+
+def _version(repo: Repo, chain: Chain, where: str, oid: str, blob: str) -> Iterator[Finding]:
+    """A further version of a trial's outcome: it may add runs, and lose none."""
+    try:
+        outcome = Outcome.parse(repo.blob(blob))
+    except FormatError as error:
+        yield Finding(oid[:8], "an outcome that can be read", f"{where}: {error.message}")
+        return
+    versions = chain.versions.setdefault(oid, [])
+    if versions and _lost(versions[-1], outcome):
+        yield Finding(oid[:8], "every run is kept", f"{where} changes or drops runs that were recorded before")
+    versions.append(outcome)
+
+
+def _forked(link: Link) -> bool:
+    return len(link.parents) > 1
+
+
+def _crowded(link: Link) -> bool:
+    return len(link.notes) != 1
+
+
+def _gone(blob: str | None) -> bool:
+    return blob is None
+
+
+def _lost(before: Outcome, after: Outcome) -> bool:
+    return after.runs[: len(before.runs)] != before.runs
+
+
+def _unsigned(link: Link, evaluator: str, known: Sequence[Signer]) -> str:
+    """Why a commit is not by the evaluator; empty where it is."""
+    if not link.signature:
+        return "it is not signed"
+    try:
+        key = signer(link.signature, link.payload)
+    except FormatError as error:
+        return error.message
+    if not allowed(known, evaluator, key):
+        return f"its key {fingerprint(key)} is not listed for {evaluator}"
+    return ""
+
+
+def _told_once(findings: Iterable[Finding]) -> list[Finding]:
+    """The findings, one for many that say the same of a ref's commits: an unlisted key signs them all."""
+    grouped: dict[tuple[str, str, str], list[Finding]] = {}
+    for one in findings:
+        grouped.setdefault((one.about.partition(" at ")[0], one.claim, one.found), []).append(one)
+    told = []
+    for (about, claim, found), same in grouped.items():
+        more = f" (so for {len(same)} commits)" if len(same) > 1 else ""
+        told.append(Finding(same[0].about if len(same) == 1 else about, claim, found + more))
+    return told

@@ -1,0 +1,225 @@
+"""The outcomes: bound to what they are about, and each number and status following from the runs."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from gitresearch import decision
+from gitresearch.decision import Reference
+from gitresearch.outcome import FAILED, Outcome, Run, mean, summarise
+from gitresearch.study import Study
+from gitresearch.trial import Trial
+
+# A program may end by itself between two looks at the wall clock, which are 50 ms apart.
+LATE_SECONDS = 0.25
+CLOSE = 1e-9
+Wrong = Iterator[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Pins:
+    """What every outcome of a study is bound to. `data` is None while nobody said."""
+
+    base: str
+    hook: str
+    data: str | None = None
+
+
+def check(study: Study, trial: Trial, outcome: Outcome, pins: Pins) -> Wrong:
+    """What does not follow in one outcome by itself: claim and finding."""
+    yield from _binding(trial, outcome, pins)
+    for run in outcome.runs:
+        yield from _run(study, run)
+    yield from _figures(study, outcome)
+    yield from _status(study, trial, outcome)
+    if "claim" in outcome.decision:
+        yield from _claim(study, outcome)
+    else:
+        yield from _unclaimed(study, outcome)
+
+
+def _binding(trial: Trial, outcome: Outcome, pins: Pins) -> Wrong:
+    wanted = {"commit": trial.oid, "tree": trial.tree, "base": pins.base, "hook": pins.hook}
+    if pins.data is not None:
+        wanted["data"] = pins.data
+    for name, value in wanted.items():
+        told = outcome.binding.get(name, "")
+        if told != value:
+            yield f"measured for this {name}", f"it names {str(told)[:20] or 'none'}, not {value[:20] or 'none'}"
+
+
+def _run(study: Study, run: Run) -> Wrong:
+    budget = study.budget
+    if run.status != "ok":
+        return
+    late = LATE_SECONDS if budget.clock == "wall" else 0.001
+    for name, used, limit in (
+        ("train_seconds", run.train_seconds, budget.train_seconds + late),
+        ("eval_seconds", run.eval_seconds, budget.eval_seconds + late),
+        ("artefact_bytes", run.artefact_bytes, budget.artefact_bytes or math.inf),
+        ("peak_memory_bytes", run.peak_memory_bytes, budget.memory_mb << 20),
+    ):
+        if not 0 <= used <= limit:
+            yield "a run within its budget", f"seed {run.seed} has {name} {used:g}, and the study allows {limit:g}"
+    if study.objective.metric not in run.metrics:
+        yield "a run that was scored", f"seed {run.seed} has no {study.objective.metric}"
+
+
+def _unclaimed(study: Study, outcome: Outcome) -> Wrong:
+    if outcome.summary.confirmed and study.decision.rule != "strict-improvement":
+        yield "confirmed by a claim", "there is no claim in its decision"
+
+
+def _figures(study: Study, outcome: Outcome) -> Wrong:
+    """The head's numbers, folded from the runs once more."""
+    told, metric = outcome.summary, study.objective.metric
+    made = summarise(told.status, metric, outcome.runs, told.at)
+    for name in ("metric", "score", "sd", "n", "seconds"):
+        if not _same(getattr(told, name), getattr(made, name)):
+            yield "the head folds the runs", f"{name} is {getattr(told, name)}, and they give {getattr(made, name)}"
+    seeds = [run.seed for run in outcome.runs]
+    if len(set(seeds)) != len(seeds):
+        yield "a seed of its own for each run", "two runs have one seed"
+
+
+def _status(study: Study, trial: Trial, outcome: Outcome) -> Wrong:
+    told = outcome.summary.status
+    done = [run for run in outcome.runs if run.status != "harness_abort"]
+    bad = [run for run in done if run.status != "ok"]
+    if told in FAILED:
+        last = outcome.runs[-1].status if outcome.runs else "nothing"
+        if last != told:
+            yield "a status that its runs give", f"it says {told}, and its last run ended in {last}"
+    elif trial.operator == "baseline" or told == "baseline":
+        if trial.operator != "baseline" or told != "baseline":
+            yield "a status that its runs give", f"it says {told} of a trial that is {trial.operator}"
+    elif bad:
+        yield "a status that its runs give", f"it says {told}, and a run ended in {bad[-1].status}"
+    else:
+        yield from _verdict(study, trial, outcome, done)
+
+
+def _verdict(study: Study, trial: Trial, outcome: Outcome, done: Sequence[Run]) -> Wrong:
+    """Keep, discard or disqualify: by the study's rule, against the reference that the outcome names."""
+    told, facts = outcome.summary.status, outcome.decision
+    reference = Reference(
+        str(facts.get("against", "")), _number(facts.get("reference")), _whole(facts.get("reference_n"))
+    )
+    counted = [run for run in done if run.purpose in ("screen", "head")]
+    if any(study.objective.metric not in run.metrics for run in counted):
+        return  # told by the run
+    wanted = list(_purposes(study, trial, counted, reference))
+    if [run.purpose for run in counted] != wanted:
+        yield "as many runs as the study asks for", f"it has {len(counted)}, not {len(wanted)}, before its verdict"
+        return
+    found = decision.verdict(study, counted, reference)
+    if trial.operator == "replicate":
+        found = decision.replicated(study, found, counted, None)
+    made = found.status
+    if "claim" in facts and made == "keep":
+        made = "discard" if facts.get("claim_verdict") == "rolled back" else "keep"
+    if told != made:
+        yield "a status that its runs give", f"it says {told}, they give {made} against {reference.score:.6g}"
+    for name in ("score", "gain"):
+        if not _same(facts.get(name), found.arithmetic.get(name)):
+            yield "a decision by its own arithmetic", f"{name} is {facts.get(name)}, not {found.arithmetic.get(name)}"
+
+
+def _purposes(study: Study, trial: Trial, counted: Sequence[Run], reference: Reference) -> Iterator[str]:
+    """The runs that an assessment makes (gitresearch.lab says the same of runs to come)."""
+    yield from ["screen"] * study.seeds.screen
+    screening = [run for run in counted if run.purpose == "screen"]
+    if trial.operator == "replicate" or study.decision.rule != "two-tier" or not screening:
+        return
+    if decision.promising(study, screening, reference):
+        yield from ["head"] * study.seeds.head
+
+
+def _claim(study: Study, outcome: Outcome) -> Wrong:
+    """A claim's test, once more from the numbers that stand in it."""
+    facts = outcome.decision
+    mine = decision.values(outcome, "confirm")
+    number, n, df = (_whole(facts.get(name)) for name in ("claim", "claim_rival_n", "claim_df"))
+    if len(mine) < study.seeds.confirm or number < 1 or n < 1:
+        yield "a claim on fresh seeds", f"it has {len(mine)} of {study.seeds.confirm}"
+        return
+    gain = study.objective.gain(mean(mine), _number(facts.get("claim_rival")))
+    error = _number(facts.get("claim_sd")) * math.sqrt(1 / len(mine) + 1 / n)
+    alpha = study.decision.alpha / (number * (number + 1))
+    p = decision.t_tail(gain / error, df) if error > 0 else (0.0 if gain > 0 else 1.0)
+    for name, value in (("claim_gain", gain), ("claim_alpha", alpha), ("claim_p", p), ("claim_n", len(mine))):
+        if not _same(facts.get(name), value):
+            yield "a claim by its own arithmetic", f"{name} is {facts.get(name)}, not {value:.6g}"
+    made = "confirmed" if p < alpha else "rolled back" if gain <= 0 else "undecided"
+    if facts.get("claim_verdict") != made or outcome.summary.confirmed != (made == "confirmed"):
+        yield "a claim by its own arithmetic", f"it says {facts.get('claim_verdict')}, the test gives {made}"
+
+
+Said = Mapping[str, Sequence[Outcome]]  # all that an evaluator ever said of each trial, oldest first
+Across = Iterator[tuple[str, str, str]]  # about which trial, claim, finding
+
+
+def across(chains: Sequence[Said]) -> Across:
+    """What does not follow between outcomes, whoever of the evaluators measured them."""
+    yield from _references(chains)
+    yield from _rivals(chains)
+    yield from _shares(chains)
+
+
+def _references(chains: Sequence[Said]) -> Across:
+    """A verdict is reached against a score that its reference had at some time."""
+    scores = [(oid, one.summary, one.summary.status == "baseline") for oid, one in _versions(chains)]
+    had = {(oid, summary.score, summary.n) for oid, summary, _ in scores}
+    baseline = {(summary.score, summary.n) for _, summary, first in scores if first}
+    for oid, facts in _latest(chains, "reference"):
+        name, score, n = str(facts.get("against", "")), facts["reference"], facts.get("reference_n")
+        head = name.removeprefix("head ")
+        known = baseline if name == "baseline" else {one[1:] for one in had if head and one[0].startswith(head)}
+        if not any(_same(score, one) and n == count for one, count in known):
+            yield oid, "compared with a score that was measured", f"{name} never had {score}"
+
+
+def _rivals(chains: Sequence[Said]) -> Across:
+    """A claim is made against the confirmation or baseline runs of some trial."""
+    made = [decision.values(one, purpose) for _, one in _versions(chains) for purpose in ("confirm", "baseline")]
+    groups = {(mean(found), len(found)) for found in made if found}
+    for oid, facts in _latest(chains, "claim"):
+        score, n = _number(facts.get("claim_rival")), _whole(facts.get("claim_rival_n"))
+        if not any(_same(score, one) and n == count for one, count in groups):
+            yield oid, "a claim against runs that were made", f"nothing scored {score:.6g} on {n} seeds"
+
+
+def _shares(chains: Sequence[Said]) -> Across:
+    """Each claim has a number of its own, by which its share of alpha shrinks."""
+    first: dict[int, str] = {}
+    for oid, facts in _latest(chains, "claim"):
+        number = _whole(facts["claim"])
+        if first.setdefault(number, oid) != oid:
+            yield oid, "each claim spends its own share of alpha", f"claim {number} is {first[number][:8]}'s too"
+
+
+def _versions(chains: Sequence[Said]) -> Iterator[tuple[str, Outcome]]:
+    return ((oid, one) for said in chains for oid, versions in said.items() for one in versions)
+
+
+def _latest(chains: Sequence[Said], fact: str) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """The decisions that stand and hold a fact."""
+    for said in chains:
+        for oid, versions in said.items():
+            if fact in versions[-1].decision:
+                yield oid, versions[-1].decision
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _same(a: object, b: object) -> bool:
+    """Whether two values are the same; numbers but for rounding."""
+    if isinstance(a, (int, float)) and isinstance(b, (int, float)):
+        return math.isclose(a, b, rel_tol=CLOSE, abs_tol=1e-12)
+    return a == b

@@ -1,0 +1,81 @@
+"""The trials' commits: true parents, files that a trial may have, and edits within the surface of who made them."""
+
+from collections.abc import Iterator, Mapping
+
+from gitresearch.audit.finding import Finding
+from gitresearch.errors import GitResearchError
+from gitresearch.merge import Merge, strays
+from gitresearch.policy import ablation
+from gitresearch.repo import Repo
+from gitresearch.study import Study
+from gitresearch.surface import Surface
+from gitresearch.trial import Trial
+
+ORDINARY = (0o100644, 0o100755)
+
+
+def check(repo: Repo, study: Study, base: str, trial: Trial, known: Mapping[str, Trial]) -> Iterator[Finding]:
+    """What is wrong with one trial's commit. `known` are the study's trials by oid."""
+    about = trial.short
+    try:
+        for claim, found in _wrong(repo, study, base, trial, known):
+            yield Finding(about, claim, found)
+    except GitResearchError as error:
+        yield Finding(about, "a commit that can be read", error.message)
+
+
+def _wrong(repo: Repo, study: Study, base: str, trial: Trial, known: Mapping[str, Trial]) -> Iterator[tuple[str, str]]:
+    if trial.operator == "baseline":
+        if trial != repo.make_baseline(study.name, base):
+            yield "the baseline is the unchanged recipe", "its commit is not the one that the base gives"
+        return
+    strangers = [oid for oid in trial.parents if oid not in known and oid != base]
+    if strangers or not trial.parents:
+        yield "it stands on trials of the study", f"{strangers[0][:8] if strangers else 'nothing'} is none"
+        return
+    yield from _modes(repo, trial)
+    yield from _edits(repo, study, trial, known)
+
+
+def _modes(repo: Repo, trial: Trial) -> Iterator[tuple[str, str]]:
+    before, after = repo.files(trial.parents[0]), repo.files(trial.oid)
+    for path, file in after.items():
+        old = before.get(path)
+        if file != old and (file.mode not in ORDINARY or (old is not None and old.mode != file.mode)):
+            yield "ordinary files only", f"{path} has mode {file.mode:o}"
+
+
+def _edits(repo: Repo, study: Study, trial: Trial, known: Mapping[str, Trial]) -> Iterator[tuple[str, str]]:
+    first, root = trial.parents[0], study.recipe.folder
+    edits = repo.edits(first, trial.oid)
+    if trial.operator == "replicate":
+        if edits:
+            yield "a replicate changes nothing", f"it changes {', '.join(sorted(edits)[:3])}"
+        return
+    if trial.operator in ("combine", "ablate"):
+        merge = _merge_of(repo, trial, root, known)
+        if merge is None:
+            yield "a merge of its parents", "what it puts together or takes out is not told"
+        elif found := strays(merge, edits):
+            yield "a merge of its parents", f"{found[0]} holds what neither the merge nor a conflict gives"
+        return
+    if len(trial.parents) != 1:
+        yield "one parent, but for a combination", f"it has {len(trial.parents)}"
+    old = {path: data for path in edits if (data := repo.read_file(first, path)) is not None}
+    for why in surface_of(study, trial.specialist).violations(old, edits):
+        yield "an edit within its surface", f"{why} ({trial.specialist})"
+
+
+def _merge_of(repo: Repo, trial: Trial, root: str, known: Mapping[str, Trial]) -> Merge | None:
+    """The merge that a combination or an ablation stands for, made again."""
+    if trial.operator == "combine":
+        return repo.merge(*trial.parents, root) if len(trial.parents) == 2 else None
+    told = trial.subject.partition(":")[0]
+    step = next((oid for oid, other in known.items() if ablation(other) == told), None)
+    return repo.without(trial.parents[0], step, root) if step and len(trial.parents) == 1 else None
+
+
+def surface_of(study: Study, specialist: str) -> Surface:
+    """What a specialist may edit; who is of another roster (a generalist, a generic) may edit what anybody may."""
+    mine = [who.surface for who in study.specialists if who.name == specialist]
+    return Surface.of(mine[0] if mine else study.enrolled("generalist").specialists[0].surface)

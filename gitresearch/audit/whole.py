@@ -1,0 +1,124 @@
+"""The audit of one study, from its notes refs down to each number."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gitresearch.audit import notes, outcomes, trials
+from gitresearch.audit.finding import Finding
+from gitresearch.audit.outcomes import Pins
+from gitresearch.hooks import files_digest
+from gitresearch.lineage import Lineage
+from gitresearch.repo import Record, Repo
+from gitresearch.repo.refs import OUTCOMES
+from gitresearch.signing import Signer
+from gitresearch.study import Study
+from gitresearch.trial import Trial
+
+
+@dataclass
+class Report:
+    """What was looked at, what was found, and the tips of the notes refs that were walked without a finding."""
+
+    trials: int = 0
+    outcomes: int = 0
+    commits: int = 0
+    evaluators: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    tips: dict[str, str] = field(default_factory=dict)
+
+
+def audit(
+    repo: Repo, study: Study, base: str, known: Sequence[Signer], seen: Mapping[str, str] | None = None
+) -> Report:
+    """Everything that the study claims, derived again. `known` are the signers to be believed; `seen` the tips of notes
+    refs that an earlier audit walked, which must still stand below."""
+    report = Report()
+    report.findings += [Finding("the repository", "history as it was made", why) for why in repo.rewritings()]
+    chains = [notes.read(repo, ref, *owner, known) for ref, owner in repo.notes_refs().items()]
+    for chain in chains:
+        report.findings += chain.findings
+        report.commits += len(chain.commits)
+    report.findings += _unseen(chains, seen or {})
+    records = repo.trials(study.name)
+    report.findings += _odd(repo)
+    known_trials = {record.trial.oid: record.trial for record in records}
+    for record in records:
+        report.findings += trials.check(repo, study, base, record.trial, known_trials)
+    report.trials = len(records)
+    told = [chain for chain in chains if chain.ref.startswith(OUTCOMES)]
+    report.evaluators = sorted({chain.evaluator for chain in told if chain.versions})
+    report.outcomes = sum(len(chain.versions) for chain in told)
+    report.findings += _outcomes(repo, study, base, told, known_trials)
+    report.findings += _best(repo, study, records)
+    report.findings = sorted(set(report.findings))
+    wrong = {one.about.partition(" at ")[0] for one in report.findings}
+    report.tips = {ref: tip for ref, (_, tip) in repo.notes_refs().items() if ref not in wrong}
+    return report
+
+
+def _unseen(chains: Sequence[notes.Chain], seen: Mapping[str, str]) -> Iterator[Finding]:
+    """Notes that were there at the last audit and are no more."""
+    walked = {chain.ref: chain.commits for chain in chains}
+    for ref, tip in seen.items():
+        if tip not in walked.get(ref, set()):
+            yield Finding(
+                ref, "notes are only added to", f"{tip[:8]}, seen by an earlier audit, is no part of it any more"
+            )
+
+
+def _outcomes(
+    repo: Repo, study: Study, base: str, chains: Sequence[notes.Chain], known: Mapping[str, Trial]
+) -> Iterator[Finding]:
+    pins = Pins(base, _hook_digest(repo, study, base), _data(chains, known))
+    elsewhere = _of_other_studies(repo, study)
+    for chain in chains:
+        for oid, said in chain.versions.items():
+            if oid in known:
+                for claim, found in outcomes.check(study, known[oid], said[-1], pins):
+                    yield Finding(oid[:8], claim, found)
+            elif oid not in elsewhere:
+                yield from _branchless(chain, oid)
+    mine = [{oid: said for oid, said in chain.versions.items() if oid in known} for chain in chains]
+    for oid, claim, found in outcomes.across(mine):
+        yield Finding(oid[:8], claim, found)
+
+
+def _odd(repo: Repo) -> Iterator[Finding]:
+    """Branches under the trials' names that are none: moved ones, too."""
+    for odd in repo.oddities:
+        yield Finding(odd.ref, "a trial's branch", odd.why)
+
+
+def _branchless(chain: notes.Chain, oid: str) -> Iterator[Finding]:
+    yield Finding(oid[:8], "a trial with a branch", f"{chain.evaluator} measured it; the branch is gone")
+
+
+def _data(chains: Sequence[notes.Chain], known: Mapping[str, Trial]) -> str | None:
+    """The data's digest that the baseline was measured on: every other outcome must name the same."""
+    for chain in chains:
+        for oid, said in chain.versions.items():
+            if oid in known and known[oid].operator == "baseline":
+                return str(said[0].binding.get("data", ""))
+    return None
+
+
+def _hook_digest(repo: Repo, study: Study, base: str) -> str:
+    """What the base commit's hook is called by, as the evaluator names it."""
+    hook = study.evaluator.hook
+    if not hook:
+        return ""
+    folder = hook.rpartition("/")[0]
+    files = repo.files(base, folder)
+    return files_digest({path.removeprefix(f"{folder}/"): repo.blob(file.oid) for path, file in files.items()})
+
+
+def _of_other_studies(repo: Repo, study: Study) -> set[str]:
+    return {record.trial.oid for name in repo.studies() if name != study.name for record in repo.trials(name)}
+
+
+def _best(repo: Repo, study: Study, records: Sequence[Record]) -> Iterator[Finding]:
+    """`best/<study>` is what the notes say is best."""
+    best, pointed = Lineage.of(study.objective, records).best, repo.best(study.name)
+    if pointed and (best is None or best.trial.oid != pointed):
+        made = best.trial.short if best else "nothing"
+        yield Finding(f"best/{study.name}", "it points at the best confirmed trial", f"{pointed[:8]}, not {made}")

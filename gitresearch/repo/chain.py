@@ -1,0 +1,73 @@
+"""The chain of notes commits as it is written, for whoever wants to check it rather than believe it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gitresearch.repo.door import guarded
+from gitresearch.repo.notes import diff_notes
+from gitresearch.repo.noting import Noting
+from gitresearch.repo.objects import signed_part
+from gitresearch.repo.refs import OUTCOMES, PROPOSALS
+
+REPLACE = "refs/replace/"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One notes commit: what it is signed over and by what, and the notes that it changed (None: taken away), each the
+    oid it is about and its blob's oid."""
+
+    oid: str
+    parents: tuple[str, ...]
+    payload: bytes
+    signature: str
+    notes: dict[str, str | None]
+
+
+class Chain(Noting):
+    """Reading notes refs commit by commit."""
+
+    @guarded("read the notes refs")
+    def notes_refs(self) -> dict[str, tuple[str, str]]:
+        """Every notes ref of ours: the evaluator it belongs to, and its tip."""
+        return {
+            name: (name.removeprefix(prefix), tip)
+            for prefix in (OUTCOMES, PROPOSALS)
+            for name, tip in self._refs.under(prefix).items()
+        }
+
+    @guarded("read the chain of notes")
+    def chain(self, tip: str) -> Iterator[Link]:
+        """The notes commits below a tip by first parents, oldest first. GitResearchError where one is missing."""
+        commits: list[tuple[str, tuple[str, ...], str]] = []
+        following: str | None = tip
+        while following:
+            tree = self._tree(following)
+            raw = bytes(self._odb.read(following)[1])
+            parents = _parents(raw)
+            commits.append((following, parents, tree))
+            following = parents[0] if parents else None
+        return self._links(commits)
+
+    def _links(self, commits: list[tuple[str, tuple[str, ...], str]]) -> Iterator[Link]:
+        before: str | None = None
+        while commits:
+            oid, parents, tree = commits.pop()
+            payload, signature = signed_part(bytes(self._odb.read(oid)[1]))
+            yield Link(oid, parents, payload, signature, diff_notes(self._trees, before, tree))
+            before = tree
+
+    @guarded("look for replaced history")
+    def rewritings(self) -> list[str]:
+        """What makes git show another history than the objects hold: replacements, grafts, a shallow boundary."""
+        found = [f"{name} shows {oid[:8]} in place of another" for name, oid in self._refs.under(REPLACE).items()]
+        for name, what in (("info/grafts", "gives commits other parents"), ("shallow", "cuts the history off")):
+            path = self.common_dir / name
+            if path.exists() and path.read_text("utf-8", "replace").strip():
+                found.append(f"{path} {what}")
+        return found
+
+
+def _parents(raw: bytes) -> tuple[str, ...]:
+    head = raw.partition(b"\n\n")[0].split(b"\n")
+    return tuple(line[7:47].decode("ascii", "replace") for line in head if line.startswith(b"parent "))

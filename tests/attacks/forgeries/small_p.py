@@ -1,0 +1,12 @@
+"""A claim's p is written smaller than its numbers give."""
+
+from tests.attacks.forgeries import nothing
+from tests.attacks.victim import Victim
+
+CLAIM = "a claim by its own arithmetic"
+WITHOUT = {"gitresearch.audit.outcomes._claim": nothing}
+
+
+def attack(victim: Victim) -> None:
+    oid = victim.trial("keep")
+    victim.lie(oid, decision={**victim.outcome(oid).decision, "claim_p": 1e-9})

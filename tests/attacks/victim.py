@@ -1,0 +1,171 @@
+"""An honest study, finished, and what somebody with push rights, or with the evaluator's key, can do to it."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from gitresearch.audit import Report, audit
+from gitresearch.cli.context import listed_signers
+from gitresearch.cli.main import run as gitresearch
+from gitresearch.outcome import Outcome
+from gitresearch.repo import Repo
+from gitresearch.repo.objects import print_commit
+from gitresearch.repo.refs import OUTCOMES
+from gitresearch.signing import Key
+from gitresearch.study import load
+from tests.build import git, put_raw
+
+NAME = "honest"
+TRAIN = """\
+import os
+import random
+
+LR = 0.1
+# The loss is lowest at a rate of 0.3, and falls with the width.
+#
+#
+WIDTH = 8
+noise = random.Random(int(os.environ["GITRESEARCH_SEED"])).gauss(0, 0.0001)
+print(f"val_loss: {(LR - 0.3) ** 2 + 1 / WIDTH + noise:.6f}")
+print(f"accuracy: {0.9 if WIDTH < 100 else 0.5}")
+"""
+STUDY = """\
+name = "honest"
+question = "Which change gives the lowest loss?"
+[recipe]
+train = "python train.py"
+[objective]
+metric = "val_loss"
+[budget]
+train_seconds = 20
+[seeds]
+baseline = 3
+head = 1
+confirm = 3
+[evaluator]
+pattern = '''val_loss: (\\S+)'''
+[[specialists]]
+name = "rate"
+surface = ["train.py::LR"]
+[[specialists]]
+name = "width"
+surface = ["train.py::WIDTH"]
+"""
+# The changes that are tried: a keep, a crash that stands on it, a discard beside them.
+TRIALS = [("LR = 0.1", "LR = 0.2", ""), ("WIDTH = 8", "WIDTH = 0", ""), ("LR = 0.1", "LR = 0.9", "baseline")]
+
+
+def finished(top: Path) -> Path:
+    """A study of five trials: calibrated, searched, its head confirmed, through the command line alone."""
+    for name, text in {"train.py": TRAIN, "study.toml": STUDY, "notes.txt": "nothing yet\n"}.items():
+        top.mkdir(exist_ok=True)
+        (top / name).write_text(text)
+    git(top, "init", "--quiet", "-b", "main")
+    (top / "allowed_signers").write_text(f"{Repo.open(top).signer_line()}\n")
+    git(top, "add", "--all")
+    git(top, "commit", "--quiet", "-m", "begin")
+    allowed = [] if shutil.which("bwrap") else ["--allow-unsandboxed"]
+    do(top, "run", "--trials", "0", *allowed)
+    for old, new, parent in TRIALS:
+        (top / "train.py").write_text(TRAIN.replace(old, new))
+        on = ["--parent", Repo.open(top).trials(NAME)[0].trial.short] if parent else []
+        do(top, "propose", "--from-worktree", "-m", f"{old} to {new}", *on)
+        do(top, "evaluate", *allowed)
+    git(top, "checkout", "--quiet", "--", "train.py")
+    do(top, "run", "--trials", "0", *allowed)
+    return top
+
+
+def do(top: Path, *words: str) -> None:
+    """A command that must end well."""
+    if code := gitresearch(["-C", str(top), *words]):
+        raise AssertionError(f"gitresearch {' '.join(words)} ended with {code}")
+
+
+@dataclass
+class Victim:
+    """A copy of the honest study to be attacked. `key` is the evaluator's, `thief` somebody else's."""
+
+    top: Path
+    key: Key
+    thief: Key
+
+    @property
+    def repo(self) -> Repo:
+        return Repo.open(self.top, durable=False, cache=False)
+
+    @property
+    def ref(self) -> str:
+        """The evaluator's notes."""
+        return OUTCOMES + self.repo.evaluator_id()
+
+    def git(self, *words: str) -> str:
+        return git(self.top, *words)
+
+    def trial(self, status: str) -> str:
+        """A trial that ended so."""
+        return next(r.trial.oid for r in self.repo.trials(NAME) if r.summary and r.summary.status == status)
+
+    def outcome(self, oid: str) -> Outcome:
+        found = self.repo.outcome(oid)
+        assert found is not None
+        return found
+
+    def say(self, oid: str, outcome: Outcome | bytes, key: Key | None = None, ref: str = "") -> str:
+        """Put a note on a notes ref, signed by a key; the new commit."""
+        ref = ref or self.ref
+        note = outcome if isinstance(outcome, bytes) else outcome.note()
+        tip = self.aside("for-each-ref", "--format=%(objectname)", ref)
+        self.aside("read-tree", tip or "--empty")
+        blob = self.aside("hash-object", "-w", "--stdin", given=note)
+        self.aside("update-index", "--add", "--cacheinfo", f"100644,{blob},{oid}")
+        return self.commit(ref, self.aside("write-tree"), [tip] if tip else [], key)
+
+    def aside(self, *words: str, given: bytes = b"") -> str:
+        """A git command on an index of the forger's own."""
+        env = {**os.environ, "GIT_INDEX_FILE": str(self.top / ".git" / "forged-index")}
+        command = ["git", "-C", str(self.top), *words]
+        return subprocess.run(command, input=given, env=env, capture_output=True, check=True).stdout.decode().strip()
+
+    def commit(self, ref: str, tree: str, parents: list[str], key: Key | None) -> str:
+        """A notes commit on a ref."""
+        who = "Ada Tester <ada@example.org> 1800000000 +0000"
+        made = put_raw(self.repo, "commit", print_commit(tree, parents, who, who, "outcome\n", key))
+        self.git("update-ref", ref, made)
+        return made
+
+    def lie(self, oid: str, **changed: Any) -> str:
+        """The evaluator itself says something else of a trial: fields of the outcome, or of its head."""
+        told = self.outcome(oid)
+        head = {name: value for name, value in changed.items() if name in told.summary._fields}
+        rest = {name: value for name, value in changed.items() if name not in head}
+        return self.say(oid, replace(told, summary=told.summary._replace(**head), **rest), self.key)
+
+    def add(self, parent: str, files: Mapping[str, bytes | tuple[str, bytes]], **told: str) -> str:
+        """A trial as plain git makes one: its files (with a mode where it is odd), its trailers; on a true branch."""
+        self.aside("read-tree", parent)
+        for path, file in files.items():
+            mode, data = file if isinstance(file, tuple) else ("100644", file)
+            blob = self.aside("hash-object", "-w", "--stdin", given=data)
+            self.aside("update-index", "--add", "--cacheinfo", f"{mode},{blob},{path}")
+        trailers = {"Study": NAME, "Specialist": "rate", "Operator": "improve", **told}
+        parents = trailers.pop("parents", parent).split()
+        subject = trailers.pop("subject", "a change")
+        body = "\n".join(f"{name}: {value}" for name, value in trailers.items())
+        words = [word for one in parents for word in ("-p", one)]
+        oid = self.aside("commit-tree", self.aside("write-tree"), *words, "-m", f"{subject}\n\n{body}")
+        self.git("update-ref", f"refs/heads/trial/{NAME}/a-change-{oid[:8]}", oid)
+        return oid
+
+    def audit(self, seen: Mapping[str, str] | None = None) -> Report:
+        repo = self.repo
+        base = repo.study_base(NAME) or ""
+        study = load((repo.read_file(base, "study.toml") or b"").decode())
+        return audit(repo, study, base, listed_signers(repo, base), seen)
+
+
+Attack = Callable[[Victim], Any]
