@@ -123,10 +123,13 @@ def main() -> None:
     except (ImportError, PackageNotFoundError):
         sys.exit(MISSING)
     behind = int(server.listening_address.rpartition(":")[2])
-    with recording(given.port, behind, given.record) if given.record else nullcontext(behind) as port:
-        print(f"http://127.0.0.1:{port}/v1", flush=True)
-        while os.getppid() == parent:
-            time.sleep(0.2)
+    try:
+        with recording(given.port, behind, given.record) if given.record else nullcontext(behind) as port:
+            print(f"http://127.0.0.1:{port}/v1", flush=True)
+            while os.getppid() == parent:
+                time.sleep(0.2)
+    finally:
+        os._exit(0)  # freeing the server waits for its threads: once, with an answer under way, for hours
 
 
 if __name__ == "__main__":
