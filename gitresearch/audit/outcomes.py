@@ -168,14 +168,13 @@ def across(chains: Sequence[Said]) -> Across:
 
 def _references(chains: Sequence[Said]) -> Across:
     """A verdict is reached against a score that its reference had at some time."""
-    scores = [(oid, one.summary, one.summary.status == "baseline") for oid, one in _versions(chains)]
-    had = {(oid, summary.score, summary.n) for oid, summary, _ in scores}
-    baseline = {(summary.score, summary.n) for _, summary, first in scores if first}
+    had: dict[str, set[tuple[float | None, int]]] = {}
+    for oid, one in _versions(chains):
+        for name in (f"head {oid[:8]}", *(["baseline"] if one.summary.status == "baseline" else [])):
+            had.setdefault(name, set()).add((one.summary.score, one.summary.n))
     for oid, facts in _latest(chains, "reference"):
         name, score, n = str(facts.get("against", "")), facts["reference"], facts.get("reference_n")
-        head = name.removeprefix("head ")
-        known = baseline if name == "baseline" else {one[1:] for one in had if head and one[0].startswith(head)}
-        if not any(_same(score, one) and n == count for one, count in known):
+        if not any(_same(score, one) and n == count for one, count in had.get(name, ())):
             yield oid, "compared with a score that was measured", f"{name} never had {score}"
 
 

@@ -38,12 +38,13 @@ def _collect(trees: Trees, tree: str | bytes, prefix: bytes, found: dict[str, st
 
 def diff_notes(trees: Trees, old: str | bytes | None, new: str | bytes, prefix: bytes = b"") -> dict[str, str | None]:
     """The notes that differ between two notes trees, with the new blob or None; equal subtrees are not opened."""
-    before = trees.entries(old) if old else {}
-    after = trees.entries(new)
+    left, right = set(rows(trees.raw(old))) if old else set(), set(rows(trees.raw(new)))
+    before = {name: Entry(mode, oid) for mode, name, oid in left - right}
+    after = {name: Entry(mode, oid) for mode, name, oid in right - left}
     found: dict[str, str | None] = {}
     for name in before.keys() | after.keys():
         entry, earlier = after.get(name), before.get(name)
-        if entry == earlier or not _HEX.fullmatch(name):
+        if not _HEX.fullmatch(name):
             continue
         path = prefix + name
         if _is_folder(entry) and _is_folder(earlier):
