@@ -236,7 +236,10 @@ class Model:
         if status == 429:
             return ModelError(f"{self.where} asks to slow down: {said}", "wait, or lower --jobs", "outage")
         if code == "context_length_exceeded" or _TOO_LONG.search(said):
-            return ModelError(f"the prompt is too long for {self.name}: {said}", "--model NAME with a longer context")
+            return ModelError(
+                f"the prompt is too long for {self.name}: {said}",
+                "--model NAME with a longer context, or lower agent.context_tokens in study.toml",
+            )
         hint = "try again, or see [agent] in study.toml"
         if status >= 500:
             return ModelError(f"{self.where} failed ({status}): {said}", hint, "outage")
