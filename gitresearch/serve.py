@@ -14,7 +14,7 @@ from typing import Any
 
 from gitresearch import edit
 from gitresearch.agents import Proposal, ProposalFailed, Request, trailer_word
-from gitresearch.agents.desk import LOOK, Desk, Refused, Tool, bounded, values
+from gitresearch.agents.desk import LOOK, Desk, Refused, Tool, bounded, by_itself, values
 from gitresearch.briefing import Briefing
 from gitresearch.errors import GitResearchError
 from gitresearch.lineage import Lineage, Node
@@ -200,6 +200,8 @@ class Service:
                 f"{node.trial.short} waits to be evaluated; the person runs: gitresearch run, or gitresearch evaluate"
             )
         outcome = self.briefing.outcome_of(node.trial.oid)
+        if outcome and not self.briefing.study.agent.lineage:
+            outcome = by_itself(outcome)
         lines = [*([outcome.headline.removeprefix("# ")] if outcome else [node.status])]
         lines += outcome.failure.lines if outcome and outcome.failure else ()
         return "\n".join(f"> {one_line(line, 300)}" for line in lines)

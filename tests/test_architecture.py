@@ -12,6 +12,7 @@ import click
 import pytest
 
 from gitresearch.cli.main import VERBS, cli
+from gitresearch.study import Agent, Session, load
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PACKAGE = CHECKOUT / "gitresearch"
@@ -285,3 +286,25 @@ def test_the_page_of_commands_is_up_to_date() -> None:
     script = CHECKOUT / "docs" / "make_commands.py"
     done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_settings_of_agents_are_as_their_page_says() -> None:
+    """Every table that docs/agents.md shows is read, and every setting of an agent stands there."""
+    text = (CHECKOUT / "docs" / "agents.md").read_text("utf-8")
+    shown = text.partition("```toml\n")[2].partition("```")[0]
+    rest = """
+name = "s"
+[recipe]
+train = "python train.py"
+[objective]
+metric = "loss"
+[evaluator]
+pattern = "loss: (.*)"
+[[specialists]]
+name = "one"
+surface = ["train.py"]
+"""
+    study = load(f"{rest}\n{shown}")
+    assert study.prices[0].dollars_cached == 0.125
+    for name in (*Agent.__dataclass_fields__, *Session.__dataclass_fields__):
+        assert f"{name} = " in shown or name == "session"

@@ -21,6 +21,7 @@ from gitresearch.repo import Repo
 from gitresearch.repo.identity import key_file
 from tests.build import STUDY, add_trial, git, outcome, plain_repo, record
 from tests.fake_server import Scripted, fails, serving
+from tests.processes import gone
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = [sys.executable, "-c", "from gitresearch.cli.main import main; main()"]
@@ -682,6 +683,40 @@ def test_the_openai_agent_needs_a_model(call: Cli, tmp_path: Path) -> None:
     refused(call("-C", study(tmp_path / "s"), "run", "--agent", "openai"), "needs a model", hint="--model")
 
 
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--model", "m"], "the variable OPENAI_API_KEY holds no key"),
+        (["--base-url", "http://127.0.0.1:9/v1"], "the openai agent needs a model"),
+        (["--command", ""], "the command agent needs a command"),
+        (["--command", "a 'b"], "the command \"a 'b\" can't be taken apart"),
+    ],
+)
+def test_a_flag_says_which_agent_is_meant(
+    call: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], told: str
+) -> None:
+    """What only one kind of agent has is never passed over for the agent of the study."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    begun(tmp_path / "s")
+    refused(call("-C", tmp_path / "s", "propose", *flags), told)
+
+
+@pytest.mark.parametrize(
+    "flags", [["--agent", "openai", "--command", "true"], ["--tokens", "0"], ["--dollars", "0"], ["--hours", "0"]]
+)
+def test_flags_that_mean_nothing(call: Cli, tmp_path: Path, flags: list[str]) -> None:
+    """Two agents at once, or a cap of nothing, which is no cap, are wrong usage."""
+    assert call("-C", study(tmp_path / "s"), "run", *flags).code == 2
+
+
+def test_the_baseline_has_a_name(call: Cli, tmp_path: Path) -> None:
+    """A change that was made on the recipe as it was at first can say so."""
+    repo = begun(tmp_path / "s")
+    (tmp_path / "s" / "train.py").write_text(TRAIN.replace("0.1", "0.2"))
+    said = call("-C", tmp_path / "s", "propose", "--from-worktree", "-m", "raise it", "--parent", "baseline")
+    assert repo.trial(said.out.strip()).parents == (repo.find("baseline", STUDY).oid,)
+
+
 def test_a_refused_key_ends_a_run_before_the_baseline(
     call: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1087,6 +1122,23 @@ def test_terminated_is_interrupted(tmp_path: Path) -> None:
     assert process.returncode == 130, err
     with contextlib.suppress(ProcessLookupError):
         process.kill()
+
+
+def test_terminated_while_an_agent_works(tmp_path: Path) -> None:
+    """The agent that was started is ended too."""
+    begun(tmp_path / "s")
+    mine = tmp_path / "agent"
+    mine.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 60\n")
+    mine.chmod(0o755)
+    words = ("-C", str(tmp_path / "s"), "propose", "--command", str(mine))
+    process = subprocess.Popen([*PROGRAM, *words], stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().strip():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.terminate()
+    assert process.communicate(timeout=30)[1].strip() == "gitresearch: stopped"
+    assert process.returncode == 130
+    assert gone(int((tmp_path / "pid").read_text()))
 
 
 def test_outcomes_are_equal_by_hand(tmp_path: Path) -> None:

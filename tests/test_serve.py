@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,13 @@ def test_the_control_arm_sees_no_other_trial(repo: Repo) -> None:
     assert "lineage" not in [tool.name for tool in made.tools]
     for name in ("show", "diff", "files"):
         refused(made, name, "no trials begin with", trial=other.oid)
+    facts = {"against": "head 12345678", "reference": 2.0096}
+    parent = next(record.trial for record in repo.trials(STUDY) if record.trial.operator == "baseline")
+    repo.record(parent.oid, replace(outcome(0.5, "keep", reason="confirmed: -0.1 vs best"), decision=facts))
+    for said in (told(made, "show", trial=parent.short), told(made, "outcome", trial=parent.short)):
+        assert "keep loss 0.5" in said
+        assert "2.0096" not in said
+        assert "vs" not in said
 
 
 def test_a_real_client_over_stdio(repo: Repo, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gitresearch import edit
@@ -18,6 +18,7 @@ from gitresearch.agents import Files, Request
 from gitresearch.brief import fenced, quoted, row
 from gitresearch.edit import Answer, EditError
 from gitresearch.lineage import Node
+from gitresearch.outcome import Outcome
 from gitresearch.surface import Edits
 from gitresearch.text import one_line, printable
 
@@ -186,6 +187,8 @@ class Desk:
         lines += [quoted(line, 300, "") for line in node.trial.hypothesis.body.split("\n")[:40] if line]
         outcome = self.request.outcome_of(node.trial.oid)
         if outcome is not None:
+            if not self.request.study.agent.lineage:
+                outcome = by_itself(outcome)
             lines.append(quoted(outcome.headline.removeprefix("# "), 300, "outcome: "))
             lines += [quoted(line, 300, "") for line in (outcome.failure.lines if outcome.failure else ())]
             for run in outcome.runs:
@@ -298,3 +301,10 @@ def bounded(text: str) -> str:
     kept = text[:ANSWER].rpartition("\n")[0] or text[:ANSWER]
     fence = text.rpartition("\n")[2] if set(text.rpartition("\n")[2]) == {"`"} else ""
     return "\n".join([kept, *([fence] if fence else []), f"({len(text) - len(kept)} more characters are not shown)"])
+
+
+def by_itself(outcome: Outcome) -> Outcome:
+    """An outcome without the other trials that it was compared with, for the control arm."""
+    told = outcome.summary
+    summary = told._replace(reason="", label="") if told.status in ("keep", "discard") else told
+    return replace(outcome, summary=summary, decision={})

@@ -1,6 +1,7 @@
 """What a verb works on: the repository, the study as its base commit holds it, and the lineage."""
 
 import os
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from gitresearch.repo import Record, Repo
 from gitresearch.signing import Signer, allowed, signers
 from gitresearch.study import SIGNERS_FILE, STUDY_FILE, Price, Prices, Study, StudyError, load
 from gitresearch.tables import read
-from gitresearch.text import printable
+from gitresearch.text import one_line, printable
 
 
 @dataclass(frozen=True)
@@ -178,21 +179,36 @@ def with_agent(
     study: Study, kind: str | None, model: str | None, base_url: str | None, command: str | None, no_lineage: bool,
     roster: str | None,
 ) -> Study:  # fmt: skip
-    """The study with its roster, and with another agent for this run; the lineage records who proposed what."""
+    """The study with its roster, and with another agent for this run; the lineage records who proposed what. A flag
+    that only one kind of agent has says which one is meant."""
+    if command is not None and kind not in (None, "command"):
+        raise click.UsageError(f"--command names a coding agent, and --agent says {kind}")
     study = study.enrolled(roster or "")
     agent = (without_lineage(study) if no_lineage else study).agent
+    meant = "command" if command is not None else agent.kind
+    if meant == "offline" and (model or base_url):
+        meant = "openai"
     agent = replace(
         agent,
-        kind=kind or ("command" if command else agent.kind),
-        command=command or agent.command,
+        kind=kind or meant,
+        command=agent.command if command is None else command,
         model=model or agent.model,
         base_url=base_url or os.environ.get("OPENAI_BASE_URL", "") or agent.base_url,
     )
     if agent.kind == "openai" and not agent.model:
         raise GitResearchError("the openai agent needs a model", "gitresearch run --agent openai --model NAME")
-    if agent.kind == "command" and not agent.command.strip():
+    if agent.kind == "command" and not words_of(agent.command):
         raise GitResearchError("the command agent needs a command", "gitresearch run --command codex")
     return replace(study, agent=agent, prices=(*study.prices, *own_prices()))
+
+
+def words_of(command: str) -> list[str]:
+    """A command line's words."""
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        why = f"the command {one_line(command, 100)!r} can't be taken apart: {error}"
+        raise GitResearchError(why, "gitresearch run --command codex") from None
 
 
 def prices_file() -> Path:

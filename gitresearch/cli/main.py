@@ -8,8 +8,10 @@ Exit codes: 0 fine, 1 an error you can mend, 2 wrong usage, 3 our bug (with a sa
 
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -87,7 +89,9 @@ def cli(ctx: click.Context, directory: Path, study: str | None) -> None:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run and exit."""
+    """Run and exit. A SIGTERM is taken as ^C: what was started is ended, and what was written is cleared away."""
+    with suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(args))
 
 

@@ -1,6 +1,7 @@
 """The verb that serves a study's tools to an agent over the Model Context Protocol."""
 
 from contextlib import closing
+from dataclasses import replace
 
 import click
 
@@ -19,10 +20,13 @@ def mcp(no_lineage: bool) -> None:
 
     The agent reads briefs, looks at trials, edits a copy and submits it as a trial; `gitresearch run` or `evaluate`,
     beside it, measures what it submits. With Claude Code: claude mcp add gitresearch -- gitresearch mcp
+
+    Needs the package's extra: pip install 'gitresearch[mcp]'
     """
     opened = open_study(begin=True)
     study = opened.study.enrolled()
     study = without_lineage(study) if no_lineage else study
+    study = replace(study, agent=replace(study.agent, kind="mcp", model=""))
     opened.repo.clear_stale_locks()
 
     def read() -> Lineage:

@@ -115,11 +115,14 @@ def open_lab(opened: Opened, progress: Progress, allow_unsandboxed: bool) -> Lab
 
 @click.command(short_help="Propose and evaluate until a budget ends.")
 @click.option("--trials", type=click.IntRange(min=0), metavar="N", help="Propose N trials, then stop.")
-@click.option("--hours", type=click.FloatRange(min=0), metavar="H", help="Stop proposing after H hours.")
+@click.option("--hours", type=click.FloatRange(min=0, min_open=True), metavar="H", help="Stop proposing after H hours.")
 @click.option(
-    "--dollars", type=click.FloatRange(min=0), metavar="D", help="Stop proposing after D dollars of model calls."
+    "--dollars",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="D",
+    help="Stop proposing after D dollars of model calls.",
 )
-@click.option("--tokens", type=click.IntRange(min=0), metavar="N", help="Stop proposing after N tokens, in and out.")
+@click.option("--tokens", type=click.IntRange(min=1), metavar="N", help="Stop proposing after N tokens, in and out.")
 @agent_options
 @work_options
 def run(

@@ -101,11 +101,13 @@ class Repo(Chain, Leasing):
 
     @guarded("find a trial")
     def find(self, text: str, study: str | None = None) -> Trial:
-        """The one trial that `text` names: oid or prefix (4 digits and more), branch, `slug-oid8`, or `best`.
-        GitResearchError with the nearest or with the candidates."""
+        """The one trial that `text` names: oid or prefix (4 digits and more), branch, `slug-oid8`, `best` or
+        `baseline`. GitResearchError with the nearest or with the candidates."""
         if text == "best" or text.startswith("best/"):
             return self.trial(lookup.best(self.studies(), self.best, text, study))
-        return lookup.find([record.trial for record in self.trials(study)], text)
+        trials = [record.trial for record in self.trials(study)]
+        first = [trial for trial in trials if trial.operator == "baseline"] if text == "baseline" else []
+        return first[0] if len(first) == 1 else lookup.find(trials, text)
 
     def _refresh(self) -> Ledger:
         with uncollected():
