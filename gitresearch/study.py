@@ -338,7 +338,7 @@ class Study:
         roster = roster or self.roster
         kind = _ROSTER.fullmatch(roster)
         if kind is None:
-            rosters = "specialists, generalist, generics, generics:N"
+            rosters = "specialists, generalist, generics, generics:N (N from 1 to 99)"
             raise StudyError(f"there is no roster {one_line(roster, 60)!r}", f"choose one of: {rosters}")
         if roster == "specialists":
             return replace(self, roster=roster)

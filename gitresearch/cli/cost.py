@@ -7,7 +7,7 @@ import click
 
 from gitresearch.agents import Usage
 from gitresearch.cli import render
-from gitresearch.cli.context import open_study, say
+from gitresearch.cli.context import open_study, prices_file, say
 from gitresearch.cli.look import as_json, emit
 from gitresearch.spending import Spent, confirmed_gains, tally
 
@@ -35,7 +35,7 @@ def cost(json_: bool) -> None:
         return emit({"specialists": rows, "trials": trials, "unreadable": found.unreadable})
     click.echo(render.table({"specialist": name, **_shown(row)} for name, row in rows.items()))
     if found.total.usage.tokens and not found.total.usage.dollars:
-        say("no price is known for these tokens; add [[prices]] to study.toml or to prices.toml")
+        say(f"no price was known when these tokens were used; for those to come, add [[prices]] to {prices_file()}")
     return None
 
 
