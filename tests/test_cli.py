@@ -709,6 +709,16 @@ def test_flags_that_mean_nothing(call: Cli, tmp_path: Path, flags: list[str]) ->
     assert call("-C", study(tmp_path / "s"), "run", *flags).code == 2
 
 
+def test_a_change_across_surfaces(call: Cli, tmp_path: Path) -> None:
+    """No one specialist may make it; a generalist may."""
+    second = '[[specialists]]\nname = "two"\nsurface = ["train.py::WIDTH"]\n'
+    begun(tmp_path / "s", toml=TOML.replace('["train.py"]', '["train.py::LR"]') + second)
+    (tmp_path / "s" / "train.py").write_text(TRAIN.replace("0.1", "0.2").replace("8", "9"))
+    own = ("-C", tmp_path / "s", "propose", "--from-worktree", "-m", "both at once")
+    refused(call(*own), "lies in the surfaces of several specialists", hint="--roster generalist")
+    assert call(*own, "--roster", "generalist").code == 0
+
+
 def test_the_baseline_has_a_name(call: Cli, tmp_path: Path) -> None:
     """A change that was made on the recipe as it was at first can say so."""
     repo = begun(tmp_path / "s")
