@@ -85,7 +85,7 @@ def mail(top: Path, folder: Path) -> Path:
     ("change", "words", "told"),
     [
         ({"train.py": "LR = 0.2\n"}, ["two"], "outside the surface of two"),
-        ({"train.py": "LR = 0.2\n", "lib/model.py": "WIDTH = 1\n"}, [], "outside the surface of any specialist"),
+        ({"train.py": "LR = 0.2\n", "lib/model.py": "WIDTH = 1\n"}, [], "lies in the surfaces of several specialists"),
         ({"train.py": "LR = (\n"}, [], "train.py"),
         ({}, [], "leaves the files of"),
         ({"train.py": "LR = 0.2\n"}, ["--agent", "offline"], "take no agent"),
