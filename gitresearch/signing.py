@@ -119,11 +119,13 @@ def signer(signature: str, data: bytes, namespace: str = GIT) -> bytes:
     blob = _unarmoured(signature)
     if blob[:6] != _MAGIC or blob[6:10] != (1).to_bytes(4):
         raise FormatError("the signature is not of SSH's form")
-    public, _namespace, _reserved, digest, inner = _strings(blob[10:], 5)
+    public, space, _reserved, digest, inner = _strings(blob[10:], 5)
     kind, point = _strings(public, 2)
     made_by, raw = _strings(inner, 2)
     if kind != KIND or made_by != KIND or digest not in (b"sha512", b"sha256"):
         raise FormatError("the signature is by no Ed25519 key")
+    if space != namespace.encode():
+        raise FormatError(f"the signature is not for {namespace}")
     try:
         Ed25519PublicKey.from_public_bytes(point).verify(raw, _signed(data, namespace, digest.decode()))
     except (InvalidSignature, ValueError):
