@@ -282,6 +282,7 @@ def test_whole_sections_while_they_fit(sections: list[str], limit: int) -> None:
     assert tokens(bounded(sections, limit)) <= max(limit, 1)
 
 
+@pytest.mark.slow
 def test_a_long_history_costs_no_more() -> None:
     """A brief of 20,000 trials takes about as long as one of 2,000: no walk over all of them."""
 

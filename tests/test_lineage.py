@@ -241,6 +241,7 @@ def test_ways_through_a_graph_are_those_of_a_plain_walk(nodes: list[Node], objec
         assert lineage.depth_gain(oid) == gain
 
 
+@pytest.mark.slow
 def test_a_turn_costs_the_same_however_long_the_history() -> None:
     """What the loop asks each turn takes a look-up at 30,000 trials; a scan would take a hundred times as long."""
     rng = random.Random(1)

@@ -271,6 +271,7 @@ def long(count: int) -> Lineage:
     return lineage(*nodes)
 
 
+@pytest.mark.slow
 def test_a_turn_costs_the_same_in_a_long_study() -> None:
     """Counted in calls: thirty times the trials, no more work than the bounds on what a question looks at allow."""
     assert calls(long(60_000)) < 1.5 * calls(long(2_000))

@@ -360,6 +360,7 @@ def test_a_trial_deleted_here_comes_back(ada: Copy) -> None:
     assert ada.refs() == before
 
 
+@pytest.mark.slow
 def test_the_number_of_git_processes_does_not_grow(
     tmp_path: Path, served: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
