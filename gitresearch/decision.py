@@ -12,7 +12,7 @@ Rule `strict-improvement` is the published system's: any single run that is bett
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -83,10 +83,19 @@ def promising(study: Study, screening: Sequence[Run], reference: Reference) -> b
     return not missed_gates(study.gates, screening) and study.objective.better(mean(values), reference.score)
 
 
+def purposes(study: Study, operator: str, done: Sequence[Run], reference: Reference) -> Iterator[str]:
+    """The runs an assessment makes, decided as results come into `done`: screening, then fresh seeds if those earn
+    them. A replicate is nobody's claim: all its runs count."""
+    yield from ["screen"] * study.seeds.screen
+    if operator == "replicate" or study.decision.rule != "two-tier":
+        return
+    if promising(study, [run for run in done if run.purpose == "screen"], reference):
+        yield from ["head"] * study.seeds.head
+
+
 def verdict(study: Study, runs: Sequence[Run], reference: Reference) -> Verdict:
     """Keep, discard or disqualify a trial that ran to the end."""
     metric, objective = study.objective.metric, study.objective
-    fresh = [run for run in runs if run.purpose in FRESH]
     counted = counting(runs)
     score = mean([run.metrics[metric] for run in counted])
     arithmetic: dict[str, Any] = {
@@ -104,8 +113,8 @@ def verdict(study: Study, runs: Sequence[Run], reference: Reference) -> Verdict:
         strict = study.decision.rule == "strict-improvement"
         return Verdict("keep", "", confirmed=strict, arithmetic=arithmetic)
     reason = ""
-    if fresh and promising(study, [run for run in runs if run.purpose == "screen"], reference):
-        reason = f"looked better once, {plural(len(fresh), 'fresh seed')} did not bear it out"
+    if counted is not runs and promising(study, [run for run in runs if run.purpose == "screen"], reference):
+        reason = f"looked better once, {plural(len(counted), 'fresh seed')} did not bear it out"
     return Verdict("discard", reason, arithmetic=arithmetic)
 
 
@@ -155,9 +164,7 @@ def claim(study: Study, head: Outcome, rival: Outcome, others: Iterable[Outcome]
     theirs = values(rival, "confirm") or values(rival, "baseline")
     spread = pooled([mine, theirs, *(values(other, *FRESH) for other in others)])
     gain = study.objective.gain(mean(mine), mean(theirs))
-    error = spread.sd * math.sqrt(1 / len(mine) + 1 / len(theirs))
-    alpha = study.decision.alpha / (number * (number + 1))
-    p = t_tail(gain / error, spread.df) if error > 0 else (0.0 if gain > 0 else 1.0)
+    p, alpha, found = tested(study, number, gain, spread, (len(mine), len(theirs)))
     rival_name = "baseline" if rival.summary.status == "baseline" else "best"
     arithmetic: dict[str, Any] = {
         "claim": number,
@@ -169,18 +176,21 @@ def claim(study: Study, head: Outcome, rival: Outcome, others: Iterable[Outcome]
         "claim_df": spread.df,
         "claim_p": p,
         "claim_alpha": alpha,
+        "claim_verdict": found,
     }
     told = f"{signed(mean(mine) - mean(theirs))} vs {rival_name} on {len(mine)} fresh seeds, p = {p:.2g}"
-    if p < alpha:
-        return Verdict(
-            "keep", f"confirmed: {told}", confirmed=True, arithmetic=arithmetic | {"claim_verdict": "confirmed"}
-        )
-    if gain <= 0:
-        arithmetic["claim_verdict"] = "rolled back"
+    if found == "rolled back":
         return Verdict("discard", f"rolled back: {told}", "unconfirmed", arithmetic=arithmetic)
-    return Verdict(
-        "keep", f"undecided: {told}, asked {alpha:.2g}", arithmetic=arithmetic | {"claim_verdict": "undecided"}
-    )
+    asked = f", asked {alpha:.2g}" if found == "undecided" else ""
+    return Verdict("keep", f"{found}: {told}{asked}", confirmed=found == "confirmed", arithmetic=arithmetic)
+
+
+def tested(study: Study, number: int, gain: float, spread: Spread, sizes: tuple[int, int]) -> tuple[float, float, str]:
+    """A claim's p, its share of alpha, and what they come to. `sizes` are the seeds of both sides."""
+    error = spread.sd * math.sqrt(1 / sizes[0] + 1 / sizes[1])
+    alpha = study.decision.alpha / (number * (number + 1))
+    p = t_tail(gain / error, spread.df) if error > 0 else (0.0 if gain > 0 else 1.0)
+    return p, alpha, "confirmed" if p < alpha else "rolled back" if gain <= 0 else "undecided"
 
 
 def detectable(sd: float, n: int, k: int, alpha: float = 0.05, power: float = 0.8) -> float:

@@ -7,7 +7,8 @@ which another process can go on; what a kill interrupts was not recorded and is 
 
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -128,39 +129,35 @@ class Lab:
             claim.release()
 
     def _assess(self, trial: Trial, before: Sequence[Run], cancel: threading.Event | None) -> Outcome | None:
-        """Screen, then fresh seeds if they are earned. Runs of an assessment that ended by our own fault stay on record
-        and do not count."""
-        reference = self.reference
-        done: list[Run] = []
+        """Screen, then fresh seeds if they are earned. What an assessment that our own fault ended had measured counts:
+        it goes on from there, and the aborted run stays on record."""
+        reference, runs = self.reference, list(before)
+        done = [run for run in before if run.status == "ok"]
+        made = Counter(run.purpose for run in done)
         result = None
-        for purpose in self._purposes(trial, reference, done):
+        for purpose in decision.purposes(self.study, trial.operator, done, reference):
+            if made[purpose]:
+                made[purpose] -= 1
+                continue
             result = self.runs.run(trial, draw_seed(), purpose, cancel)
             if _cancelled(cancel, result):
                 return None
+            runs.append(result.run)
             done.append(result.run)
             if result.run.status != "ok":
-                return self._record(trial, [*before, *done], _failed(result), result)
+                return self._record(trial, runs, _failed(result), result)
         if result is None:
             raise GitResearchError("the study asks for no runs", "edit [seeds] in study.toml")
         found = decision.verdict(self.study, done, reference)
         if trial.operator == "replicate":
             found = decision.replicated(self.study, found, done, self._scored(trial.parents[0]))
-        return self._record(trial, [*before, *done], found, result)
+        return self._record(trial, runs, found, result)
 
     def _scored(self, oid: str) -> Reference | None:
         """A trial's score as something to compare with."""
         with self.lock:
             summary = known.summary if (known := self.lineage.get(oid)) else None
         return Reference(oid[:8], summary.score, summary.n) if summary and summary.score is not None else None
-
-    def _purposes(self, trial: Trial, reference: Reference, done: Sequence[Run]) -> Iterator[str]:
-        """The runs an assessment makes, decided as results come in: screening, then fresh seeds if those earn them. A
-        replicate is nobody's claim: all its runs count."""
-        yield from ["screen"] * self.study.seeds.screen
-        if trial.operator == "replicate":
-            return
-        if self.study.decision.rule == "two-tier" and decision.promising(self.study, done, reference):
-            yield from ["head"] * self.study.seeds.head
 
     def confirm(self, oid: str, cancel: threading.Event | None = None) -> Outcome | None:
         """One more confirmation seed of a keep; the last one decides the claim."""

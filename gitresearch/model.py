@@ -14,6 +14,7 @@ import os
 import re
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -254,7 +255,7 @@ class _TooLarge(Exception):
     """The body is beyond the bound."""
 
 
-class _Call:
+class _Call(ABC):
     """One call in a thread of its own: the JSON value that came back, or the error."""
 
     def __init__(self, client: Any) -> None:
@@ -280,8 +281,9 @@ class _Call:
         finally:
             self.client.close()
 
+    @abstractmethod
     def _create(self) -> Any:
-        raise NotImplementedError
+        """Ask, and read what comes back."""
 
     def _read(self, response: Any) -> Any:
         self.request_id = response.headers.get("x-request-id", "")

@@ -342,10 +342,15 @@ class Study:
             raise StudyError(f"there is no roster {one_line(roster, 60)!r}", f"choose one of: {rosters}")
         if roster == "specialists":
             return replace(self, roster=roster)
-        surface = tuple(dict.fromkeys(pattern for who in self.specialists for pattern in who.surface))
+        surface = self.surface
         count = int(kind[1] or len(self.specialists))
         names = ["generalist"] if roster == "generalist" else [f"generic-{n}" for n in range(1, count + 1)]
         return replace(self, roster=roster, specialists=tuple(Specialist(name, surface, ANYTHING) for name in names))
+
+    @property
+    def surface(self) -> tuple[str, ...]:
+        """What anybody may edit."""
+        return tuple(dict.fromkeys(pattern for who in self.specialists for pattern in who.surface))
 
     def price(self, model: str) -> Price | None:
         """What the model's tokens cost; None where nobody says."""

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from gitresearch.audit.outcomes import Pins, check
 from gitresearch.errors import GitResearchError
 from gitresearch.lab import Lab
 from gitresearch.outcome import Outcome
@@ -88,6 +89,22 @@ def test_an_aborted_assessment_is_made_again_and_stays_on_record(repo: Repo) -> 
     assert made is not None
     assert [run.status for run in made.runs] == ["harness_abort", "ok"]
     assert (made.summary.status, made.summary.score) == ("discard", 3.0)
+
+
+def test_an_assessment_goes_on_where_our_own_fault_ended_it(repo: Repo) -> None:
+    """A screening run that was measured is not drawn again, and counts as it would have; the outcome bears an audit."""
+    calibrated(repo)
+    trial = add_trial(repo, "try")
+    lab(repo, 1.0, "harness_abort").assess(trial)
+    made = lab(repo, 1.2).assess(trial)
+    assert made is not None
+    assert [(run.purpose, run.status) for run in made.runs] == [
+        ("screen", "ok"), ("head", "harness_abort"), ("head", "ok"),
+    ]  # fmt: skip
+    assert (made.summary.status, made.summary.score) == ("keep", 1.2)
+    pins = Pins(repo.study_base(STUDY) or "", "")
+    wrong = [claim for claim, _ in check(QUESTION, trial, made, pins) if not claim.startswith("measured for")]
+    assert wrong == []
 
 
 def test_an_aborted_confirmation_costs_a_keep_nothing(repo: Repo) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gitresearch import decision
-from gitresearch.decision import Reference
+from gitresearch.decision import Reference, Spread
 from gitresearch.outcome import FAILED, Outcome, Run, mean, summarise
 from gitresearch.study import Study
 from gitresearch.trial import Trial
@@ -108,7 +108,10 @@ def _verdict(study: Study, trial: Trial, outcome: Outcome, done: Sequence[Run]) 
     counted = [run for run in done if run.purpose in ("screen", "head")]
     if any(study.objective.metric not in run.metrics for run in counted):
         return  # told by the run
-    wanted = list(_purposes(study, trial, counted, reference))
+    if not any(run.purpose == "screen" for run in counted):
+        yield "as many runs as the study asks for", "it has none before its verdict"
+        return
+    wanted = list(decision.purposes(study, trial.operator, counted, reference))
     if [run.purpose for run in counted] != wanted:
         yield "as many runs as the study asks for", f"it has {len(counted)}, not {len(wanted)}, before its verdict"
         return
@@ -125,16 +128,6 @@ def _verdict(study: Study, trial: Trial, outcome: Outcome, done: Sequence[Run]) 
             yield "a decision by its own arithmetic", f"{name} is {facts.get(name)}, not {found.arithmetic.get(name)}"
 
 
-def _purposes(study: Study, trial: Trial, counted: Sequence[Run], reference: Reference) -> Iterator[str]:
-    """The runs that an assessment makes (gitresearch.lab says the same of runs to come)."""
-    yield from ["screen"] * study.seeds.screen
-    screening = [run for run in counted if run.purpose == "screen"]
-    if trial.operator == "replicate" or study.decision.rule != "two-tier" or not screening:
-        return
-    if decision.promising(study, screening, reference):
-        yield from ["head"] * study.seeds.head
-
-
 def _claim(study: Study, outcome: Outcome) -> Wrong:
     """A claim's test, once more from the numbers that stand in it."""
     facts = outcome.decision
@@ -144,13 +137,11 @@ def _claim(study: Study, outcome: Outcome) -> Wrong:
         yield "a claim on fresh seeds", f"it has {len(mine)} of {study.seeds.confirm}"
         return
     gain = study.objective.gain(mean(mine), _number(facts.get("claim_rival")))
-    error = _number(facts.get("claim_sd")) * math.sqrt(1 / len(mine) + 1 / n)
-    alpha = study.decision.alpha / (number * (number + 1))
-    p = decision.t_tail(gain / error, df) if error > 0 else (0.0 if gain > 0 else 1.0)
+    spread = Spread(_number(facts.get("claim_sd")), df)
+    p, alpha, made = decision.tested(study, number, gain, spread, (len(mine), n))
     for name, value in (("claim_gain", gain), ("claim_alpha", alpha), ("claim_p", p), ("claim_n", len(mine))):
         if not _same(facts.get(name), value):
             yield "a claim by its own arithmetic", f"{name} is {facts.get(name)}, not {value:.6g}"
-    made = "confirmed" if p < alpha else "rolled back" if gain <= 0 else "undecided"
     if facts.get("claim_verdict") != made or outcome.summary.confirmed != (made == "confirmed"):
         yield "a claim by its own arithmetic", f"it says {facts.get('claim_verdict')}, the test gives {made}"
 

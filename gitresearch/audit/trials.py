@@ -78,4 +78,4 @@ def _merge_of(repo: Repo, trial: Trial, root: str, known: Mapping[str, Trial]) -
 def surface_of(study: Study, specialist: str) -> Surface:
     """What a specialist may edit; who is of another roster (a generalist, a generic) may edit what anybody may."""
     mine = [who.surface for who in study.specialists if who.name == specialist]
-    return Surface.of(mine[0] if mine else study.enrolled("generalist").specialists[0].surface)
+    return Surface.of(mine[0] if mine else study.surface)

@@ -334,7 +334,7 @@ def own_change(
     if outside[who]:
         whose = f"of {who.name}" if name else "of any specialist"
         why = f"the change is outside the surface {whose}: {'; '.join(outside[who][:3])}"
-        anybody = Surface.of(study.enrolled("generalist").specialists[0].surface)
+        anybody = Surface.of(study.surface)
         if not name and not anybody.violations(files, edits):
             hint = "gitresearch propose --roster generalist, who may edit what anybody may"
             raise GitResearchError("the change lies in the surfaces of several specialists", hint)
