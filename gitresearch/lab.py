@@ -91,12 +91,16 @@ class Lab:
         wanted = self.study.seeds.baseline if purpose == "baseline" else self.study.seeds.confirm
         return max(0, wanted - sum(run.purpose == purpose and run.status == "ok" for run in done))
 
+    def _run(self, trial: Trial, purpose: str, cancel: threading.Event | None) -> RunResult:
+        """One run on a seed drawn now: every run of the lab begins here."""
+        return self.runs.run(trial, draw_seed(), purpose, cancel)
+
     def calibrate(self, cancel: threading.Event | None = None) -> Outcome | None:
         """One more seed of the baseline, recorded at once. None where it was cancelled.
 
         A baseline that fails is recorded as what it is and raised: there is nothing to search from.
         """
-        result = self.runs.run(self.baseline, draw_seed(), "baseline", cancel)
+        result = self._run(self.baseline, "baseline", cancel)
         if _cancelled(cancel, result):
             return None
         with self.lock:
@@ -139,7 +143,7 @@ class Lab:
             if made[purpose]:
                 made[purpose] -= 1
                 continue
-            result = self.runs.run(trial, draw_seed(), purpose, cancel)
+            result = self._run(trial, purpose, cancel)
             if _cancelled(cancel, result):
                 return None
             runs.append(result.run)
@@ -162,7 +166,7 @@ class Lab:
     def confirm(self, oid: str, cancel: threading.Event | None = None) -> Outcome | None:
         """One more confirmation seed of a keep; the last one decides the claim."""
         trial = self.lineage[oid].trial
-        result = self.runs.run(trial, draw_seed(), "confirm", cancel)
+        result = self._run(trial, "confirm", cancel)
         if _cancelled(cancel, result):
             return None
         with self.lock:
