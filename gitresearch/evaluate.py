@@ -24,7 +24,7 @@ from gitresearch.errors import FormatError, GitResearchError
 from gitresearch.hooks import Hook, HookFault, Scoring, export_hook
 from gitresearch.outcome import Failure, Run, now
 from gitresearch.sandbox import CannotStart, Ended, Limits, Process, Sandbox, World
-from gitresearch.study import Study
+from gitresearch.study import TALK_FACTOR, WALL_FACTOR, WALL_GRACE, Study
 from gitresearch.surface import safe_path
 from gitresearch.text import one_line
 from gitresearch.trial import Trial
@@ -43,19 +43,9 @@ ONE_THREAD = {
         "RAYON_NUM_THREADS",
     )
 } | {"TOKENIZERS_PARALLELISM": "false"}
-# CPU seconds can't be spent faster than one a second and core; four times that is a process that mostly waits.
-WALL_FACTOR, WALL_GRACE = 4.0, 30.0
-TALK_FACTOR = 5.0  # of the evaluation's budget: the hook waits longer than its predictor may run
 NO_SPACE = 1 << 20  # with less room than this, whatever failed may have failed for it
 # What the file system says to names that a trial chose; anything else that it says (no space) is no trial's fault.
 _BAD_NAMES = (errno.EEXIST, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ)
-
-
-def longest_run(study: Study) -> float:
-    """Wall seconds that one run can take at most: training, three calls of the hook, the talk with the predictor."""
-    budget = study.budget
-    waits = WALL_FACTOR * budget.train_seconds + TALK_FACTOR * budget.eval_seconds + 2 * WALL_GRACE
-    return waits + 3 * study.evaluator.hook_seconds
 
 
 class Source(Protocol):

@@ -2,23 +2,25 @@
 
 The lab holds the lineage in memory and the repository behind it, and turns runs into outcomes: calibrate the baseline,
 assess a trial (screen, then fresh seeds if it earns them), claim the head. Every method leaves git in a state from
-which another process can go on; what a kill interrupts was not recorded and is simply due again.
+which another process can go on. A run is on record before it begins; one that a kill ended stays so, as
+`harness_abort`, and is due again.
 """
 
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
 
 from gitresearch import decision
 from gitresearch.decision import Reference, Verdict
 from gitresearch.errors import GitResearchError
-from gitresearch.evaluate import RunResult, longest_run
+from gitresearch.evaluate import RunResult
 from gitresearch.lineage import Lineage, Node
-from gitresearch.outcome import Failure, Outcome, Run, now, summarise
-from gitresearch.repo import Repo
+from gitresearch.outcome import Failure, Outcome, Run, now, summarise, utc
+from gitresearch.repo import Repo, Start
 from gitresearch.study import Study
 from gitresearch.trial import Trial
 
@@ -43,6 +45,7 @@ class Lab:
         self.lock = threading.RLock()
         self.details: dict[str, Outcome] = {}
         self.lineage = Lineage(study.objective)
+        self._lost: Mapping[str, Sequence[Start]] = {}
         self.on_settled: Callable[[Trial, Outcome], None] = lambda _trial, _outcome: None
         self.reload()
 
@@ -56,6 +59,7 @@ class Lab:
             self.baseline = self.repo.make_baseline(self.study.name, self.base)
             if self.baseline.oid not in self.lineage:
                 self.lineage.put(Node(self.baseline))
+            self._settle_lost()
 
     def add(self, trial: Trial) -> None:
         with self.lock:
@@ -92,8 +96,33 @@ class Lab:
         return max(0, wanted - sum(run.purpose == purpose and run.status == "ok" for run in done))
 
     def _run(self, trial: Trial, purpose: str, cancel: threading.Event | None) -> RunResult:
-        """One run on a seed drawn now: every run of the lab begins here."""
-        return self.runs.run(trial, draw_seed(), purpose, cancel)
+        """One run on a seed drawn now: every run of the lab begins here, and is on record first."""
+        seed = draw_seed()
+        self.repo.start(trial.oid, seed, purpose)
+        return self.runs.run(trial, seed, purpose, cancel)
+
+    @contextmanager
+    def _books(self, oid: str) -> Iterator[Outcome | None]:
+        """A trial's outcome as it stands now, the runs that were lost included. Nobody adds to it meanwhile: other
+        processes may be at work on the same study."""
+        with self.lock, self.repo.alone():
+            found = self.repo.outcome(oid)
+            yield replace(found, runs=self._with_lost(oid, found.runs)) if found else None
+
+    def _with_lost(self, oid: str, runs: Sequence[Run]) -> tuple[Run, ...]:
+        """The runs, and after them those that were started by a process that is dead, and have no result."""
+        known = {(run.seed, run.purpose) for run in runs}
+        lost = [start for start in self._lost.get(oid, ()) if (start.seed, start.purpose) not in known]
+        return (*runs, *(Run(one.seed, one.purpose, "harness_abort", started=utc(one.time)) for one in lost))
+
+    def _settle_lost(self) -> None:
+        """Put the lost runs of trials that have an outcome on record; the others' come with theirs."""
+        self._lost = self.repo.lost(self.study.longest_run)
+        for oid in self._lost:
+            if oid in self.lineage and self.lineage[oid].summary is not None:
+                with self._books(oid) as found:
+                    if found is not None and found != self.repo.outcome(oid):
+                        self._write(self.lineage[oid].trial, _folded(found))
 
     def calibrate(self, cancel: threading.Event | None = None) -> Outcome | None:
         """One more seed of the baseline, recorded at once. None where it was cancelled.
@@ -103,9 +132,8 @@ class Lab:
         result = self._run(self.baseline, "baseline", cancel)
         if _cancelled(cancel, result):
             return None
-        with self.lock:
-            before = self.details.get(self.baseline.oid)
-            runs = (*(before.runs if before else ()), result.run)
+        with self._books(self.baseline.oid) as before:
+            runs = (*(before.runs if before else self._with_lost(self.baseline.oid, ())), result.run)
             if result.failure or result.run.status != "ok":
                 outcome = self._record(self.baseline, runs, _failed(result), result)
                 raise GitResearchError(
@@ -128,7 +156,7 @@ class Lab:
             if known is not None and known.summary.status != "harness_abort":
                 self._settle(trial, known)
                 return known
-            return self._assess(trial, known.runs if known else (), cancel)
+            return self._assess(trial, self._with_lost(trial.oid, known.runs if known else ()), cancel)
         finally:
             claim.release()
 
@@ -169,11 +197,12 @@ class Lab:
         result = self._run(trial, "confirm", cancel)
         if _cancelled(cancel, result):
             return None
-        with self.lock:
-            before = self.details[oid]
+        with self._books(oid) as before:
+            if before is None:
+                raise GitResearchError(f"the outcome of {oid[:8]} is gone", "gitresearch audit")
             runs = (*before.runs, result.run)
             if result.run.status == "harness_abort":
-                return self._write(trial, replace(before, runs=runs))  # our fault costs a keep nothing
+                return self._write(trial, _folded(replace(before, runs=runs)))  # our fault costs a keep nothing
             if result.run.status != "ok":
                 return self._record(trial, runs, replace(_failed(result), label="unconfirmed"), result)
             metric = self.study.objective.metric
@@ -216,7 +245,7 @@ class Lab:
 
     def lease_seconds(self) -> float:
         """Longer than any assessment can take: a lease that lapsed under way would let another process begin it too."""
-        return (self.study.seeds.screen + self.study.seeds.head) * longest_run(self.study)
+        return (self.study.seeds.screen + self.study.seeds.head) * self.study.longest_run
 
     def _record(self, trial: Trial, runs: Sequence[Run], found: Verdict, result: RunResult) -> Outcome:
         """Make the outcome of a verdict and write it."""
@@ -252,6 +281,13 @@ class Lab:
 def _counts(trial: Trial, status: str) -> bool:
     """Whether a trial's runs are needed again; the baseline's are even where one failed: the others stay made."""
     return status in ("baseline", "keep") or (trial.operator == "baseline" and status != "pending")
+
+
+def _folded(outcome: Outcome) -> Outcome:
+    """The outcome with its head folded anew from runs that were added to it."""
+    head = outcome.summary
+    words = {"confirmed": head.confirmed, "label": head.label, "reason": head.reason}
+    return replace(outcome, summary=summarise(head.status, head.metric, outcome.runs, head.at, **words))
 
 
 def _failed(result: RunResult) -> Verdict:

@@ -8,6 +8,7 @@ through the TOML parser; what that refuses is a FormatError, never a guess. Numb
 
 import math
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -44,7 +45,12 @@ PURPOSES = ("baseline", "screen", "head", "confirm")
 
 def now() -> str:
     """The time as outcomes tell it: UTC, ISO 8601."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return utc(time.time())
+
+
+def utc(seconds: float) -> str:
+    """Seconds since 1970 in that form."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +240,12 @@ def summarise(status: str, metric: str, runs: Sequence[Run], at: str, **more: An
         label=one_line(str(more.get("label", "")), 80),
         reason=one_line(str(more.get("reason", "")), 200),
     )
+
+
+def precedence(head: Summary) -> tuple[str, float]:
+    """Of several evaluators' outcomes of a trial the least counts: the earliest, and where one went on with another's
+    runs (the claim of a keep that somebody else found), the one that holds more."""
+    return head.at, -head.seconds
 
 
 def mean(values: Sequence[float]) -> float:

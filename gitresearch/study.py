@@ -24,6 +24,9 @@ _DIRECTIONS = ("min", "max")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _CLOCKS = ("cpu", "wall")
 _ROSTER = re.compile(r"specialists|generalist|generics(?::([1-9][0-9]?))?")
+# CPU seconds can't be spent faster than one a second and core; four times that is a process that mostly waits.
+WALL_FACTOR, WALL_GRACE = 4.0, 30.0
+TALK_FACTOR = 5.0  # of the evaluation's budget: the hook waits longer than its predictor may run
 ANYTHING = "You improve the recipe by any change that you believe in, wherever in your surface it lies."
 
 
@@ -360,6 +363,12 @@ class Study:
         """What so many tokens of the model cost; 0 where its price is unknown."""
         price = self.price(model)
         return price.dollars(tokens_in, tokens_cached, tokens_out) if price else 0.0
+
+    @property
+    def longest_run(self) -> float:
+        """Wall seconds that a run takes at most: training, three calls of the hook, the talk with the predictor."""
+        waits = WALL_FACTOR * self.budget.train_seconds + TALK_FACTOR * self.budget.eval_seconds + 2 * WALL_GRACE
+        return waits + 3 * self.evaluator.hook_seconds
 
     @property
     def trust(self) -> str:

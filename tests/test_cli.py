@@ -1005,7 +1005,7 @@ def test_an_audit(call: Cli, tmp_path: Path) -> None:
     begin_runs(call, top)
     fine = call("-C", top, "audit")
     assert (fine.code, fine.out) == (0, "")
-    assert "0 findings in 1 trial, 1 outcome, 2 notes commits" in fine.err
+    assert "0 findings in 1 trial, 1 outcome, 4 notes commits" in fine.err
     ref = f"refs/notes/gitresearch/outcomes/{Repo.open(top).evaluator_id()}"
     git(top, "update-ref", ref, f"{ref}~1")
     found = call("-C", top, "audit")

@@ -1,5 +1,8 @@
 """The lab's books: whatever ends a run, the runs that were made stay, and our own fault costs a trial nothing."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ from gitresearch.outcome import Outcome
 from gitresearch.repo import Repo
 from gitresearch.study import load
 from gitresearch.trial import Trial
-from tests.build import STUDY, add_trial, study_repo
+from tests.build import STUDY, add_trial, git, study_repo
 from tests.fakes import FakeRuns
 
 QUESTION = load("""
@@ -121,3 +124,84 @@ def test_an_aborted_confirmation_costs_a_keep_nothing(repo: Repo) -> None:
     outcome = of(repo, trial.oid)
     assert [run.status for run in outcome.runs] == ["ok", "ok", "ok", "harness_abort", "ok"]
     assert outcome.decision["claim_n"] == 2
+
+
+def killed(repo: Repo, trial: Trial, purpose: str, seed: int = 7) -> None:
+    """A run that was started by a process that is dead by now."""
+    root = str(Path(__file__).parents[1])
+    code = (
+        "import sys; from pathlib import Path; from gitresearch.repo import Repo\n"
+        "Repo.open(Path(sys.argv[1]), durable=False).start(sys.argv[2], int(sys.argv[3]), sys.argv[4])"
+    )
+    words = [sys.executable, "-c", code, str(repo.git_dir), trial.oid, str(seed), purpose]
+    subprocess.run(words, check=True, env={**os.environ, "PYTHONPATH": root})
+
+
+def test_a_killed_assessment_leaves_its_run_on_record(repo: Repo) -> None:
+    """The run that nobody saw the end of is in the outcome, aborted, before those that were made for it."""
+    calibrated(repo)
+    trial = add_trial(repo, "try")
+    killed(repo, trial, "screen")
+    made = lab(repo, 3.0).assess(trial)
+    assert made is not None
+    assert [(run.purpose, run.status) for run in made.runs] == [("screen", "harness_abort"), ("screen", "ok")]
+    assert (made.runs[0].seed, made.summary.status, made.summary.n) == (7, "discard", 1)
+    assert repo.lost(QUESTION.longest_run) == {}
+
+
+def test_a_killed_calibration_and_a_killed_claim_do_too(repo: Repo) -> None:
+    """The baseline's lost run comes with its next one; a keep's is written down when the study is opened."""
+    baseline = lab(repo).baseline
+    killed(repo, baseline, "baseline")
+    calibrated(repo)
+    assert [run.status for run in of(repo, baseline.oid).runs] == ["harness_abort", "ok", "ok"]
+    trial = add_trial(repo, "try")
+    made = lab(repo, 1.0, 1.1, 1.2)
+    made.assess(trial)
+    made.confirm(trial.oid)
+    killed(repo, trial, "confirm")
+    again = lab(repo, 1.0)
+    assert [run.status for run in of(repo, trial.oid).runs] == ["ok", "ok", "ok", "harness_abort"]
+    again.confirm(trial.oid)
+    assert of(repo, trial.oid).decision["claim_n"] == 2
+    pins = Pins(repo.study_base(STUDY) or "", "")
+    wrong = [claim for claim, _ in check(QUESTION, trial, of(repo, trial.oid), pins) if claim[:8] != "measured"]
+    assert wrong == []
+
+
+def test_a_run_under_way_elsewhere_is_not_lost(repo: Repo) -> None:
+    """What a living process started is left to it; what one on another host did, for as long as a run can take."""
+    calibrated(repo)
+    trial = add_trial(repo, "try")
+    repo.start(trial.oid, 7, "screen")
+    assert repo.lost(QUESTION.longest_run) == {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gitresearch.repo.claims.host", lambda: "another host")
+        assert repo.lost(QUESTION.longest_run) == {}
+        patch.setattr("time.time", lambda: 4e9)
+        assert [start.seed for start in repo.lost(QUESTION.longest_run)[trial.oid]] == [7]
+
+
+def test_two_processes_that_calibrate_keep_each_others_runs(repo: Repo) -> None:
+    """Each opened the study before the other wrote; both runs are in the outcome."""
+    first, second = lab(repo, 2.0), lab(Repo.open(repo.git_dir), 2.1)
+    first.calibrate()
+    second.calibrate()
+    assert [run.metrics["loss"] for run in of(repo, first.baseline.oid).runs] == [2.0, 2.1]
+
+
+def test_a_run_is_on_record_before_it_begins(repo: Repo) -> None:
+    """While the evaluator works, git tells the trial, the seed and the purpose in a signed commit."""
+    calibrated(repo)
+    trial = add_trial(repo, "try")
+    seen: list[str] = []
+
+    def look(_trial: Trial, seed: int, purpose: str) -> float:
+        ref = f"refs/notes/gitresearch/outcomes/{repo.evaluator_id()}"
+        seen.append(git(repo, "log", "-1", "--format=%B", ref))
+        assert f"Seed: {seed}\nPurpose: {purpose}\n" in seen[-1]
+        assert "gpgsig" in git(repo, "cat-file", "commit", ref)
+        return 3.0
+
+    Lab(repo, QUESTION, repo.study_base(STUDY) or "", FakeRuns(look)).assess(trial)
+    assert seen[0].startswith(f"start {trial.short}: screen\n\nTrial: {trial.oid}\n")

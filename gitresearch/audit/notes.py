@@ -6,20 +6,25 @@ from dataclasses import dataclass, field
 from gitresearch.audit.finding import Finding
 from gitresearch.errors import FormatError, GitResearchError
 from gitresearch.outcome import Outcome
-from gitresearch.repo import Repo
+from gitresearch.repo import Repo, Start
 from gitresearch.repo.chain import Link
 from gitresearch.repo.refs import OUTCOMES
 from gitresearch.signing import Signer, allowed, fingerprint, signer
 
+RECORDED = "every run that was started is recorded"
+
 
 @dataclass
 class Chain:
-    """What one notes ref holds: the versions of every outcome, oldest first, and the oids of its commits."""
+    """What one notes ref holds: the versions of every outcome, oldest first, the runs that were started, the oids of
+    its commits, and when the latest was made (seconds since 1970)."""
 
     ref: str
     evaluator: str
     versions: dict[str, list[Outcome]] = field(default_factory=dict)
+    starts: dict[str, list[Start]] = field(default_factory=dict)
     commits: set[str] = field(default_factory=set)
+    latest: int = 0
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -30,6 +35,7 @@ def read(repo: Repo, ref: str, evaluator: str, tip: str, known: Sequence[Signer]
     try:
         for link in repo.chain(tip):
             chain.commits.add(link.oid)
+            chain.latest = max(chain.latest, link.time)
             chain.findings += _link(repo, chain, link, known)
     except GitResearchError as error:
         chain.findings.append(Finding(ref, "an unbroken chain of notes", error.message))
@@ -45,6 +51,8 @@ def _link(repo: Repo, chain: Chain, link: Link, known: Sequence[Signer]) -> Iter
         yield Finding(where, "one line of notes commits", f"it has {len(link.parents)} parents")
     if _crowded(link):
         yield Finding(where, "one note a commit", f"it changes {len(link.notes)}")
+    if link.start is not None:
+        chain.starts.setdefault(link.start.trial, []).append(link.start)
     for oid, blob in link.notes.items():
         if _gone(blob):
             yield Finding(oid[:8], "a note, once made, stays", f"{where} takes it away")
@@ -59,6 +67,8 @@ def _version(repo: Repo, chain: Chain, where: str, oid: str, blob: str) -> Itera
     except FormatError as error:
         yield Finding(oid[:8], "an outcome that can be read", f"{where}: {error.message}")
         return
+    for start in _unrecorded(chain.starts.get(oid, ()), outcome):
+        yield Finding(oid[:8], RECORDED, f"{where} leaves out seed {start.seed} ({start.purpose}), which was started")
     versions = chain.versions.setdefault(oid, [])
     if versions and _lost(versions[-1], outcome):
         yield Finding(oid[:8], "every run is kept", f"{where} changes or drops runs that were recorded before")
@@ -70,11 +80,23 @@ def _forked(link: Link) -> bool:
 
 
 def _crowded(link: Link) -> bool:
-    return len(link.notes) != 1
+    return len(link.notes) != (0 if link.start else 1)
 
 
 def _gone(blob: str | None) -> bool:
     return blob is None
+
+
+def _unrecorded(starts: Iterable[Start], outcome: Outcome) -> list[Start]:
+    """The runs of an assessment that were started before its outcome and are not in it. They come one after another;
+    those of a baseline or a claim may be under way beside it, and are looked for later."""
+    return [start for start in without_result(starts, [outcome]) if start.purpose in ("screen", "head")]
+
+
+def without_result(starts: Iterable[Start], outcomes: Iterable[Outcome]) -> list[Start]:
+    """The starts of a trial whose run is in none of its outcomes."""
+    made = {(run.seed, run.purpose) for outcome in outcomes for run in outcome.runs}
+    return [start for start in starts if (start.seed, start.purpose) not in made]
 
 
 def _lost(before: Outcome, after: Outcome) -> bool:

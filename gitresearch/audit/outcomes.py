@@ -87,7 +87,8 @@ def _status(study: Study, trial: Trial, outcome: Outcome) -> Wrong:
     done = [run for run in outcome.runs if run.status != "harness_abort"]
     bad = [run for run in done if run.status != "ok"]
     if told in FAILED:
-        last = outcome.runs[-1].status if outcome.runs else "nothing"
+        ends = outcome.runs if told == "harness_abort" else done
+        last = ends[-1].status if ends else "nothing"
         if last != told:
             yield "a status that its runs give", f"it says {told}, and its last run ended in {last}"
     elif trial.operator == "baseline" or told == "baseline":

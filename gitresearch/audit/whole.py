@@ -8,7 +8,8 @@ from gitresearch.audit.finding import Finding
 from gitresearch.audit.outcomes import Pins
 from gitresearch.hooks import files_digest
 from gitresearch.lineage import Lineage
-from gitresearch.repo import Record, Repo
+from gitresearch.outcome import Outcome, Run
+from gitresearch.repo import Record, Repo, Start
 from gitresearch.repo.refs import OUTCOMES
 from gitresearch.signing import Signer
 from gitresearch.study import Study
@@ -49,6 +50,7 @@ def audit(
     report.evaluators = sorted({chain.evaluator for chain in told if chain.versions})
     report.outcomes = sum(len(chain.versions) for chain in told)
     report.findings += _outcomes(repo, study, base, told, known_trials)
+    report.findings += _runs(study, told, known_trials)
     report.findings += _best(repo, study, records)
     report.findings = sorted(set(report.findings))
     wrong = {one.about.partition(" at ")[0] for one in report.findings}
@@ -81,6 +83,31 @@ def _outcomes(
     mine = [{oid: said for oid, said in chain.versions.items() if oid in known} for chain in chains]
     for oid, claim, found in outcomes.across(mine):
         yield Finding(oid[:8], claim, found)
+
+
+def _runs(study: Study, chains: Sequence[notes.Chain], known: Mapping[str, Trial]) -> Iterator[Finding]:
+    """Every run was started by somebody before it was measured, and every one that was started came to something."""
+    last = {oid: [chain.versions[oid][-1] for chain in chains if oid in chain.versions] for oid in known}
+    for oid, run in _unstarted(chains, last):
+        yield Finding(oid[:8], "a run that was started", f"seed {run.seed} ({run.purpose}) never was")
+    for chain in chains:
+        for start in _overdue(chain, last, study.longest_run):
+            told = f"of seed {start.seed} ({start.purpose}) nothing is told but that it was started"
+            yield Finding(start.trial[:8], notes.RECORDED, told)
+
+
+def _unstarted(chains: Sequence[notes.Chain], last: Mapping[str, Sequence[Outcome]]) -> Iterator[tuple[str, Run]]:
+    started = {(oid, one.seed, one.purpose) for chain in chains for oid, made in chain.starts.items() for one in made}
+    for oid, outcomes_ in last.items():
+        runs = [run for outcome in outcomes_ for run in outcome.runs]
+        yield from ((oid, run) for run in runs if (oid, run.seed, run.purpose) not in started)
+
+
+def _overdue(chain: notes.Chain, last: Mapping[str, Sequence[Outcome]], longest: float) -> Iterator[Start]:
+    """Runs without a result that can't be under way any more: the evaluator wrote on for longer than a run can take."""
+    for oid in chain.starts.keys() & last.keys():
+        missing = notes.without_result(chain.starts[oid], last[oid])
+        yield from (start for start in missing if chain.latest - start.time > longest)
 
 
 def _odd(repo: Repo) -> Iterator[Finding]:

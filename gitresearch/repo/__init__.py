@@ -8,6 +8,9 @@ from gitresearch.repo.claims import Claim
 from gitresearch.repo.lookup import blob_oid
 from gitresearch.repo.merging import CannotMerge
 from gitresearch.repo.store import Repo
-from gitresearch.repo.values import ClaimInfo, File, NewTrial, Oddity, Owner, Record
+from gitresearch.repo.values import ClaimInfo, File, NewTrial, Oddity, Owner, Record, Start
 
-__all__ = ["CannotMerge", "Claim", "ClaimInfo", "File", "NewTrial", "Oddity", "Owner", "Record", "Repo", "blob_oid"]
+__all__ = [
+    "CannotMerge", "Claim", "ClaimInfo", "File", "NewTrial", "Oddity", "Owner", "Record", "Repo", "Start",
+    "blob_oid",
+]  # fmt: skip

@@ -4,27 +4,31 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gitresearch.repo.door import guarded
+from gitresearch.repo.lookup import commit_time
 from gitresearch.repo.notes import diff_notes
-from gitresearch.repo.noting import Noting
 from gitresearch.repo.objects import signed_part
 from gitresearch.repo.refs import OUTCOMES, PROPOSALS
+from gitresearch.repo.starting import Starting, parse_start
+from gitresearch.repo.values import Start
 
 REPLACE = "refs/replace/"
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One notes commit: what it is signed over and by what, and the notes that it changed (None: taken away), each the
-    oid it is about and its blob's oid."""
+    """One notes commit: what it is signed over and by what, the notes that it changed (None: taken away), each the
+    oid it is about and its blob's oid; and the run whose start it records, if it does."""
 
     oid: str
     parents: tuple[str, ...]
     payload: bytes
     signature: str
     notes: dict[str, str | None]
+    time: int
+    start: Start | None
 
 
-class Chain(Noting):
+class Chain(Starting):
     """Reading notes refs commit by commit."""
 
     @guarded("read the notes refs")
@@ -54,7 +58,8 @@ class Chain(Noting):
         while commits:
             oid, parents, tree = commits.pop()
             payload, signature = signed_part(bytes(self._odb.read(oid)[1]))
-            yield Link(oid, parents, payload, signature, diff_notes(self._trees, before, tree))
+            notes = diff_notes(self._trees, before, tree)
+            yield Link(oid, parents, payload, signature, notes, commit_time(payload), parse_start(payload))
             before = tree
 
     @guarded("look for replaced history")

@@ -14,7 +14,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from gitresearch.errors import FormatError, GitResearchError
-from gitresearch.outcome import HEAD, MAX_NOTE_BYTES, Summary
+from gitresearch.outcome import HEAD, MAX_NOTE_BYTES, Summary, precedence
 from gitresearch.repo.listing import Listing, changed_names, list_refs
 from gitresearch.repo.notes import diff_notes, read_notes
 from gitresearch.repo.refs import TRIALS
@@ -247,6 +247,5 @@ def _place(record: Record) -> tuple[int, str]:
     return record.trial.time, record.trial.oid
 
 
-def _rank(who: str, head: Head) -> tuple[bool, str, str]:
-    summary = head[0]
-    return summary is None, summary.at if summary else "", who
+def _rank(who: str, head: Head) -> tuple[bool, str, float, str]:
+    return head[0] is None, *(precedence(head[0]) if head[0] else ("", 0.0)), who

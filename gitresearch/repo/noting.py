@@ -1,12 +1,12 @@
 """Notes: outcomes and proposals, each on a ref with one writer, as a chain of commits that only grows."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 
 from gitresearch.errors import FormatError, GitResearchError
-from gitresearch.outcome import Outcome
+from gitresearch.outcome import Outcome, precedence
 from gitresearch.repo import identity
 from gitresearch.repo.content import Content
 from gitresearch.repo.door import guarded
@@ -18,6 +18,7 @@ from gitresearch.signing import GIT, Key
 
 RETRIES = 20
 ATTACHMENTS = b"attachments"
+_OUTCOME = "outcome of "
 
 
 class Noting(Content):
@@ -67,7 +68,7 @@ class Noting(Content):
         """Append the outcome to this evaluator's notes. When it returns, the outcome is on disk. It takes the place of
         an earlier one of the same trial; the chain of notes commits keeps that."""
         self._tree(trial_oid)
-        self._append(OUTCOMES, trial_oid, outcome.note(), f"outcome of {trial_oid[:8]}: {outcome.summary.status}")
+        self._append(OUTCOMES, trial_oid, outcome.note(), f"{_OUTCOME}{trial_oid[:8]}: {outcome.summary.status}")
 
     @guarded("record the proposal")
     def record_proposal(self, trial_oid: str, document: bytes, attachments: Sequence[bytes] = ()) -> None:
@@ -95,17 +96,23 @@ class Noting(Content):
     def _append(
         self, prefix: str, trial_oid: str, note: bytes, message: str, attachments: Sequence[bytes] = ()
     ) -> None:
+        def change(batch: Batch, tree: str) -> str:
+            blob = bytes.fromhex(batch.write("blob", note))
+            made = put_note(self._trees, batch, tree, trial_oid.encode(), blob)
+            return self._attach(batch, made, attachments)
+
+        self._extend(prefix, message + "\n", change)
+
+    def _extend(self, prefix: str, message: str, change: Callable[[Batch, str], str]) -> None:
+        """Add a signed commit to this evaluator's notes. `change` makes its tree from the one before."""
         name, key = prefix + self.evaluator_id(), self.key
         who = f"{self._committer} {int(time.time())} +0000"
         for _ in range(RETRIES):
             with self._lock() as held, self._batch() as batch:
                 tip = self._refs.get(name)
-                blob = bytes.fromhex(batch.write("blob", note))
-                old = self._tree(tip) if tip else None
-                tree = put_note(self._trees, batch, old, trial_oid.encode(), blob)
-                tree = self._attach(batch, tree, attachments)
+                tree = change(batch, self._tree(tip) if tip else self._no_notes(batch))
                 parents = [tip] if tip else []
-                commit = batch.write("commit", print_commit(tree, parents, who, who, message + "\n", key))
+                commit = batch.write("commit", print_commit(tree, parents, who, who, message, key))
                 batch.sync()
                 try:
                     self._set(held, name, commit, tip)
@@ -113,6 +120,11 @@ class Noting(Content):
                 except Moved:
                     continue  # `git notes` wrote between our look and our lock file: take its tree
         raise GitResearchError(f"{name} moves faster than it can be written", f"git log -5 {name}")
+
+    def _no_notes(self, batch: Batch) -> str:
+        tree = batch.write("tree", b"")
+        self._trees.remember(tree, b"")
+        return tree
 
     def _attach(self, batch: Batch, tree: str, attachments: Sequence[bytes]) -> str:
         """The notes tree with blobs under `attachments/`, spread like notes; git takes no such name for a note."""
@@ -131,12 +143,12 @@ class Noting(Content):
     @guarded("read the outcome")
     def outcome(self, trial_oid: str) -> Outcome | None:
         """The trial's whole outcome (of several evaluators': the earliest). FormatError where it can't be read."""
-        found: list[tuple[str, str, Outcome]] = []
+        found: list[tuple[tuple[str, float], str, Outcome]] = []
         broken: FormatError | None = None
         for who, note in self._notes_of(OUTCOMES, trial_oid):
             try:
                 outcome = Outcome.parse(note)
-                found.append((outcome.summary.at, who, outcome))
+                found.append((precedence(outcome.summary), who, outcome))
             except FormatError as error:
                 broken = broken or error
         if broken and not found:
@@ -153,3 +165,9 @@ class Noting(Content):
             blob = find_note(self._trees, self._tree(tip), oid)
             if blob:
                 yield name.removeprefix(prefix), self.blob(blob)
+
+
+def outcome_of(message: bytes) -> set[str]:
+    """The first 8 digits of the trial whose outcome a notes commit of ours records; nothing for another message."""
+    told = message.removeprefix(_OUTCOME.encode())
+    return {told[:8].decode("ascii", "replace")} if told != message else set()

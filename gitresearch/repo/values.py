@@ -70,3 +70,14 @@ class ClaimInfo:
     expires: float
     purpose: str
     live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A run that was begun: the trial's oid, seed and purpose, when (seconds since 1970), and by which process."""
+
+    trial: str
+    seed: int
+    purpose: str
+    time: int
+    owner: Owner

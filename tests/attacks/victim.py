@@ -3,10 +3,13 @@
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from gitresearch.audit import Report, audit
 from gitresearch.cli.context import listed_signers
@@ -20,6 +23,7 @@ from gitresearch.study import load
 from tests.build import git, put_raw
 
 NAME = "honest"
+LATER = 1_800_000_000  # when it is attacked, in seconds since 1970
 TRAIN = """\
 import os
 import random
@@ -110,6 +114,10 @@ class Victim:
         """A trial that ended so."""
         return next(r.trial.oid for r in self.repo.trials(NAME) if r.summary and r.summary.status == status)
 
+    def source(self, oid: str) -> bytes:
+        """A trial's program."""
+        return self.repo.read_file(oid, "train.py") or b""
+
     def outcome(self, oid: str) -> Outcome:
         found = self.repo.outcome(oid)
         assert found is not None
@@ -133,10 +141,16 @@ class Victim:
 
     def commit(self, ref: str, tree: str, parents: list[str], key: Key | None) -> str:
         """A notes commit on a ref."""
-        who = "Ada Tester <ada@example.org> 1800000000 +0000"
+        who = f"Ada Tester <ada@example.org> {LATER} +0000"
         made = put_raw(self.repo, "commit", print_commit(tree, parents, who, who, "outcome\n", key))
         self.git("update-ref", ref, made)
         return made
+
+    def start(self, oid: str, seed: int, purpose: str, ago: int = 0) -> None:
+        """The evaluator begins a run."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(time, "time", lambda: LATER - ago)
+            self.repo.start(oid, seed, purpose)
 
     def lie(self, oid: str, **changed: Any) -> str:
         """The evaluator itself says something else of a trial: fields of the outcome, or of its head."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 from tests.attacks.victim import Victim
 
 CLAIM = "every run is kept"
+ALSO = ("a run that was started", "every run that was started is recorded")
 WITHOUT = {"gitresearch.audit.notes._lost": lambda *_: False}
 
 

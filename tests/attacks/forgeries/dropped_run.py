@@ -4,7 +4,7 @@ from gitresearch.outcome import summarise
 from tests.attacks.victim import Victim
 
 CLAIM = "every run is kept"
-ALSO = ("a claim on fresh seeds",)
+ALSO = ("a claim on fresh seeds", "every run that was started is recorded")
 WITHOUT = {"gitresearch.audit.notes._lost": lambda *_: False}
 
 

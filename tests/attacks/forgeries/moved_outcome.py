@@ -7,6 +7,8 @@ CLAIM = "measured for this commit"
 ALSO = (
     "measured for this tree",
     "every run is kept",
+    "every run that was started is recorded",
+    "a run that was started",
     "each claim spends its own share of alpha",
     "it points at the best confirmed trial",
 )

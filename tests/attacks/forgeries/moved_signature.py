@@ -7,6 +7,7 @@ from tests.build import put_raw
 CLAIM = "the evaluator signed it"
 ALSO = (
     "every run is kept",
+    "every run that was started is recorded",
     "it points at the best confirmed trial",
 )
 WITHOUT = {"gitresearch.audit.notes._unsigned": lambda *_: ""}
