@@ -8,7 +8,7 @@ from gitresearch.audit.finding import Finding
 from gitresearch.audit.outcomes import Pins
 from gitresearch.hooks import files_digest
 from gitresearch.lineage import Lineage
-from gitresearch.outcome import Outcome, Run
+from gitresearch.outcome import Outcome, Run, Summary, precedence
 from gitresearch.repo import Record, Repo, Start
 from gitresearch.repo.refs import OUTCOMES
 from gitresearch.signing import Signer
@@ -51,7 +51,7 @@ def audit(
     report.outcomes = sum(len(chain.versions) for chain in told)
     report.findings += _outcomes(repo, study, base, told, known_trials)
     report.findings += _runs(study, told, known_trials)
-    report.findings += _best(repo, study, records)
+    report.findings += _best(repo, study, records, told)
     report.findings = sorted(set(report.findings))
     wrong = {one.about.partition(" at ")[0] for one in report.findings}
     report.tips = {ref: tip for ref, (_, tip) in repo.notes_refs().items() if ref not in wrong}
@@ -143,9 +143,16 @@ def _of_other_studies(repo: Repo, study: Study) -> set[str]:
     return {record.trial.oid for name in repo.studies() if name != study.name for record in repo.trials(name)}
 
 
-def _best(repo: Repo, study: Study, records: Sequence[Record]) -> Iterator[Finding]:
+def _best(repo: Repo, study: Study, records: Sequence[Record], chains: Sequence[notes.Chain]) -> Iterator[Finding]:
     """`best/<study>` is what the notes say is best."""
-    best, pointed = Lineage.of(study.objective, records).best, repo.best(study.name)
+    said = [record._replace(summary=_counting(chains, record.trial.oid), broken="") for record in records]
+    best, pointed = Lineage.of(study.objective, said).best, repo.best(study.name)
     if pointed and (best is None or best.trial.oid != pointed):
         made = best.trial.short if best else "nothing"
         yield Finding(f"best/{study.name}", "it points at the best confirmed trial", f"{pointed[:8]}, not {made}")
+
+
+def _counting(chains: Sequence[notes.Chain], oid: str) -> Summary | None:
+    """Of all outcomes of a trial the one that counts."""
+    found = [(chain.versions[oid][-1].summary, chain.evaluator) for chain in chains if oid in chain.versions]
+    return min(found, key=lambda one: (precedence(one[0]), one[1]))[0] if found else None

@@ -80,6 +80,8 @@ def begun_study(repo: Repo, name: str, base: str) -> Opened:
     study = load(data.decode("utf-8", "replace"), f"{base[:8]}:{STUDY_FILE}")
     if study.name != name:
         raise StudyError(f"the base commit {base[:8]} of study {name} holds study {study.name}", "gitresearch init")
+    for who in repo.unbelieved(name):
+        say(f"no outcome of {who} counts: its notes are signed by no key that the study lists; see gitresearch audit")
     return Opened(repo, study, base)
 
 

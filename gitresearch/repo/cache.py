@@ -9,11 +9,13 @@ import contextlib
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from gitresearch import __version__
 from gitresearch.outcome import Summary
+from gitresearch.repo.believing import Beliefs
 from gitresearch.repo.ledger import Changes, Head, Ledger
 from gitresearch.repo.listing import Listing
 from gitresearch.repo.lookup import RANKED
@@ -43,15 +45,16 @@ _TRIAL = "t.oid, tree, parents, time, subject, study, specialist, operator, body
 _HEAD = "h.oid, who, broken, status, metric, score, sd, n, confirmed, seconds, at, label, reason"
 _ALL_TRIALS = f"SELECT {_TRIAL} FROM trials t"  # noqa: S608
 _ALL_HEADS = f"SELECT {_HEAD} FROM heads h"  # noqa: S608
-# Of several evaluators' outcomes the earliest counts, one that can't be read last.
-_NO_EARLIER = """NOT EXISTS (SELECT 1 FROM heads e WHERE e.oid = h.oid AND
-  (e.status IS NULL, ifnull(e.at, ''), e.who) < (h.status IS NULL, ifnull(h.at, ''), h.who))"""
-_LATEST = f"""SELECT {_TRIAL}, {_HEAD} FROM trials t LEFT JOIN heads h ON h.oid = t.oid AND {_NO_EARLIER}
+# Of several believed evaluators' outcomes the first by `precedence` counts, one that can't be read last.
+_COUNTS = """believed(t.study, h.who) AND NOT EXISTS (SELECT 1 FROM heads e WHERE e.oid = h.oid AND
+  (e.status IS NULL, ifnull(e.at, ''), -ifnull(e.seconds, 0), e.who) <
+  (h.status IS NULL, ifnull(h.at, ''), -ifnull(h.seconds, 0), h.who) AND believed(t.study, e.who))"""
+_LATEST = f"""SELECT {_TRIAL}, {_HEAD} FROM trials t LEFT JOIN heads h ON h.oid = t.oid AND {_COUNTS}
   WHERE study = ? ORDER BY time DESC, t.oid DESC LIMIT ?"""  # noqa: S608  constants of this module
 # CROSS JOIN keeps SQLite to this order: it would else walk all trials to save sorting a few (0.3 s at 100,000).
 _RANKED = f"""FROM heads h INDEXED BY leading CROSS JOIN trials t ON t.oid = h.oid
   WHERE score IS NOT NULL AND study = :study AND status IN ({", ".join(repr(status) for status in sorted(RANKED))})
-  AND {_NO_EARLIER}"""
+  AND {_COUNTS}"""
 # Ties go by time, then oid. The n-th score is found first, by the index: to sort a whole study takes half a second.
 _LEADERS = f"""SELECT {_TRIAL}, {_HEAD} {_RANKED}
   AND score %(up)s= ifnull((SELECT score {_RANKED} ORDER BY score %(order)s LIMIT 1 OFFSET :n - 1), 9e999)
@@ -59,15 +62,17 @@ _LEADERS = f"""SELECT {_TRIAL}, {_HEAD} {_RANKED}
 _ASCENDING = _LEADERS % {"up": "<", "order": "ASC"}
 _DESCENDING = _LEADERS.replace("9e999", "-9e999") % {"up": ">", "order": "DESC"}
 _HAVING = f"""SELECT {_TRIAL}, {_HEAD} FROM heads h INDEXED BY by_status CROSS JOIN trials t ON t.oid = h.oid
-  WHERE status IN (SELECT value FROM json_each(?)) AND study = ? AND {_NO_EARLIER} ORDER BY time, t.oid"""  # noqa: S608
+  WHERE status IN (SELECT value FROM json_each(?)) AND study = ? AND {_COUNTS} ORDER BY time, t.oid"""  # noqa: S608
 
 
 class Cache:
     """The cache of one repository."""
 
-    def __init__(self, home: Path, changes: Callable[[Listing], Changes]) -> None:
+    def __init__(
+        self, home: Path, changes: Callable[[Listing], Changes], beliefs: Callable[[Mapping[str, str]], Beliefs]
+    ) -> None:
         self._path = home / "cache.sqlite"
-        self._changes = changes
+        self._changes, self._beliefs = changes, beliefs
 
     def exists(self) -> bool:
         """Whether there is one to ask."""
@@ -104,7 +109,7 @@ class Cache:
             listing, number = known
             changes = self._changes(listing)
             if changes.listing == listing or self.store(changes, number):
-                return self._tried(ask)
+                return self._tried(partial(_asked, ask, self._beliefs(changes.listing.notes)))
         return None
 
     def _tried(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
@@ -133,6 +138,12 @@ class Cache:
             db.close()
             raise
         return db
+
+
+def _asked(ask: Callable[[sqlite3.Connection], T], believed: Beliefs, db: sqlite3.Connection) -> T:
+    """The answer where these are believed."""
+    db.create_function("believed", 2, believed, deterministic=True)
+    return ask(db)
 
 
 def _get(db: sqlite3.Connection, key: str) -> str | None:

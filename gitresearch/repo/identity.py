@@ -59,6 +59,11 @@ def key_file(evaluator: str) -> Path:
     return Path(home) / "gitresearch" / "keys" / evaluator
 
 
+def load_key(evaluator: str) -> Key:
+    """The evaluator's key. FileNotFoundError where it is not on this machine."""
+    return Key.load(key_file(evaluator))
+
+
 def make_evaluator(common_dir: Path, who: str) -> str:
     """A new id, kept in the clone's configuration: `<user>-<host>-<4 hex digits>`; and its key, which no other clone of
     this user has."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from gitresearch.errors import FormatError, GitResearchError
 from gitresearch.outcome import HEAD, MAX_NOTE_BYTES, Summary, precedence
+from gitresearch.repo.believing import Beliefs
 from gitresearch.repo.listing import Listing, changed_names, list_refs
 from gitresearch.repo.notes import diff_notes, read_notes
 from gitresearch.repo.refs import TRIALS
@@ -178,12 +179,16 @@ class Ledger:
         self.trials: dict[str, Trial] = {}
         self.oddities: dict[str, Oddity] = {}  # by the branch's name
         self.heads: dict[str, dict[str, Head]] = {}  # by evaluator, then by trial
+        self.believed = Beliefs()
         self._records: dict[str, Record] = {}
         self._order: list[Record] = []
 
-    def apply(self, changes: Changes) -> None:
-        """Take the changes over."""
+    def apply(self, changes: Changes, believed: Beliefs | None = None) -> None:
+        """Take the changes over. `believed` says whose outcomes count from now on; None leaves that as it is."""
         touched = self._take_trials(changes)
+        if believed is not None and believed != self.believed:
+            touched.update(self.trials)
+            self.believed = believed
         for who, heads in changes.heads.items():
             mine = self.heads.setdefault(who, {})
             mine.update({oid: head for oid, head in heads.items() if head is not None})
@@ -228,7 +233,9 @@ class Ledger:
         best: tuple[str, Head] | None = None
         for who, heads in self.heads.items():
             head = heads.get(oid)
-            if head is not None and (best is None or _rank(who, head) < _rank(*best)):
+            if head is None or not self.believed(trial.study, who):
+                continue
+            if best is None or _rank(who, head) < _rank(*best):
                 best = (who, head)
         if best is None:
             return Record(trial)

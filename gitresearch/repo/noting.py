@@ -1,27 +1,28 @@
 """Notes: outcomes and proposals, each on a ref with one writer, as a chain of commits that only grows."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 
 from gitresearch.errors import FormatError, GitResearchError
 from gitresearch.outcome import Outcome, precedence
 from gitresearch.repo import identity
-from gitresearch.repo.content import Content
+from gitresearch.repo.believing import Believing
 from gitresearch.repo.door import guarded
 from gitresearch.repo.lookup import blob_oid
 from gitresearch.repo.notes import find_note, put_note, put_notes, read_notes
 from gitresearch.repo.objects import TREE_MODE, Batch, Entry, parse_tree, print_commit, with_entry
 from gitresearch.repo.refs import OUTCOMES, PROPOSALS, Moved
 from gitresearch.signing import GIT, Key
+from gitresearch.trial import read_commit
 
 RETRIES = 20
 ATTACHMENTS = b"attachments"
 _OUTCOME = "outcome of "
 
 
-class Noting(Content):
+class Noting(Believing):
     """What evaluators found, and how trials came about."""
 
     def evaluator_id(self) -> str:
@@ -142,10 +143,11 @@ class Noting(Content):
 
     @guarded("read the outcome")
     def outcome(self, trial_oid: str) -> Outcome | None:
-        """The trial's whole outcome (of several evaluators': the earliest). FormatError where it can't be read."""
+        """The trial's whole outcome (of several believed evaluators': the earliest). FormatError where it can't be
+        read."""
         found: list[tuple[tuple[str, float], str, Outcome]] = []
         broken: FormatError | None = None
-        for who, note in self._notes_of(OUTCOMES, trial_oid):
+        for who, note in self._believed_of(trial_oid):
             try:
                 outcome = Outcome.parse(note)
                 found.append((precedence(outcome.summary), who, outcome))
@@ -155,16 +157,23 @@ class Noting(Content):
             raise broken
         return min(found, key=lambda item: item[:2])[2] if found else None
 
+    def _believed_of(self, trial_oid: str) -> Iterator[tuple[str, bytes]]:
+        tips = {name.removeprefix(OUTCOMES): tip for name, tip in self._refs.under(OUTCOMES).items()}
+        beliefs = self._beliefs(tips)
+        for who, note in self._notes_of(tips, trial_oid):
+            if not beliefs.listed or beliefs(read_commit(trial_oid, self._odb.read(trial_oid)[1]).study, who):
+                yield who, note
+
     @guarded("read the proposal")
     def proposal(self, trial_oid: str) -> bytes | None:
         """How the trial came about, as it was recorded."""
-        return next((note for _, note in self._notes_of(PROPOSALS, trial_oid)), None)
+        return next((note for _, note in self._notes_of(self._refs.under(PROPOSALS), trial_oid)), None)
 
-    def _notes_of(self, prefix: str, oid: str) -> Iterator[tuple[str, bytes]]:
-        for name, tip in self._refs.under(prefix).items():
+    def _notes_of(self, tips: Mapping[str, str], oid: str) -> Iterator[tuple[str, bytes]]:
+        for name, tip in tips.items():
             blob = find_note(self._trees, self._tree(tip), oid)
             if blob:
-                yield name.removeprefix(prefix), self.blob(blob)
+                yield name, self.blob(blob)
 
 
 def outcome_of(message: bytes) -> set[str]:

@@ -14,7 +14,7 @@ from gitresearch.repo.chain import Chain
 from gitresearch.repo.core import checked_name
 from gitresearch.repo.door import guarded
 from gitresearch.repo.leasing import Leasing
-from gitresearch.repo.ledger import Git, Ledger, uncollected
+from gitresearch.repo.ledger import Changes, Git, Ledger, uncollected
 from gitresearch.repo.locks import clear_old_locks
 from gitresearch.repo.objects import Batch, print_commit
 from gitresearch.repo.packing import pack_if_needed
@@ -33,7 +33,7 @@ class Repo(Chain, Leasing):
         super().__init__(git_dir, durable=durable, cache=cache)
         self.oddities: list[Oddity] = []
         self._git = Git(self.common_dir, self._source, self._trees)
-        self._cache = Cache(self.common_dir / "gitresearch", self._git.changes)
+        self._cache = Cache(self.common_dir / "gitresearch", self._git.changes, self._beliefs)
         self._ledger: Ledger | None = None
         self._reading = threading.RLock()
 
@@ -113,7 +113,7 @@ class Repo(Chain, Leasing):
         with uncollected():
             ledger = self._ledger or self._first_ledger()
             if ledger is self._ledger:
-                ledger.apply(self._git.changes(ledger.listing))
+                self._apply(ledger, self._git.changes(ledger.listing))
             self._ledger = ledger
         self.oddities = list(ledger.oddities.values())
         return ledger
@@ -123,10 +123,13 @@ class Repo(Chain, Leasing):
         cached = self._caches and self._cache.exists()
         ledger, number = self._cache.load() if cached else (Ledger(), 0)
         changes = self._git.changes(ledger.listing)
-        ledger.apply(changes)
+        self._apply(ledger, changes)
         if self._caches and changes.size > (WORTH_STORING if cached else WORTH_MAKING):
             self._cache.store(changes, number)
         return ledger
+
+    def _apply(self, ledger: Ledger, changes: Changes) -> None:
+        ledger.apply(changes, self._beliefs(changes.listing.notes))
 
     @guarded("read the trials")
     def latest(self, study: str, n: int = 20) -> list[Record]:
@@ -171,6 +174,7 @@ class Repo(Chain, Leasing):
         """Remember the study's base commit for good. GitResearchError where it is pinned to another commit."""
         name = STUDIES + checked_name(study)
         self._tree(base)
+        self._listed = None
         try:
             self._create(name, base)
         except Moved:
