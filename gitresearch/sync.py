@@ -7,7 +7,7 @@ ahead, by compare-and-swap. Nothing is ever forced: a trial is what its name say
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -84,7 +84,7 @@ def push(repo: Repo, remote: str = "origin", say: Say = to_stderr) -> Report:
 def pull(repo: Repo, remote: str = "origin", say: Say = to_stderr) -> Report:
     """Take every trial, study and note that this repository lacks. `best` is then the caller's to derive."""
     git, name = _open(repo, remote, say)
-    return _pull(git, name, repo.evaluator_id())
+    return _pull(git, _Side(name, "pull", repo.evaluator_id(), same_key=repo.same_key))
 
 
 def clone(url: str, dest: Path, say: Say = to_stderr) -> Report:
@@ -108,7 +108,7 @@ def clone(url: str, dest: Path, say: Say = to_stderr) -> Report:
     git = Git(dest.absolute() / ".git", dest.absolute(), say)
     doubled = git.get("for-each-ref", "--format=delete %(refname)", "refs/remotes/origin/trial/")
     git.get("update-ref", "--stdin", lines=doubled.splitlines())
-    return replace(_pull(git, "origin", ""), verb="cloned", remote=shown)
+    return replace(_pull(git, _Side("origin", "pull", "")), verb="cloned", remote=shown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +119,7 @@ class _Side:
     verb: str
     evaluator: str
     checked_out: frozenset[str] = frozenset()
+    same_key: Callable[[str, str], bool] = lambda _old, _new: True
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +147,15 @@ class _Plan:
         return Report(verb, remote, moved(TRIALS), studies, self.notes, moved(BEST), tuple(self.left))
 
 
-def _pull(git: Git, remote: str, evaluator: str) -> Report:
+def _pull(git: Git, side: _Side) -> Report:
+    remote = side.remote
     for _ in range(_ATTEMPTS):
         checked_out: set[str] = set()
         here, there = _both(git, remote, checked_out)
         if not there:
             raise GitResearchError(f"{remote} holds no study yet", f"gitresearch push {remote}")
         _fetch(git, remote, (oid for ref, oid in there.items() if here.get(ref) != oid))
-        plan = _compare(git, there, here, _Side(remote, "pull", evaluator, frozenset(checked_out)))
+        plan = _compare(git, there, here, replace(side, checked_out=frozenset(checked_out)))
         orders = [f"update {m.ref} {m.new} {m.old}" if m.old else f"create {m.ref} {m.new}" for m in plan.moves]
         said = git.ask("update-ref", "-m", f"pull: from {remote}", "--stdin", lines=orders)
         if said.code == 0:
@@ -250,6 +252,8 @@ def _why_not(move: _Move, history: "_History", side: _Side) -> str:
         return f"{side.remote} and this repository pin the study to different commits; one of them needs another name"
     if not history.reaches(move.new, move.old):
         return _diverged(move, side)
+    if move.ref.startswith(NOTES) and not side.same_key(move.old, move.new):
+        return f"on {side.remote} somebody else's key has signed on top of it; look there with: gitresearch audit"
     return "it is checked out" if move.ref in side.checked_out else ""
 
 

@@ -13,7 +13,8 @@ from gitresearch import gitcmd, sync
 from gitresearch.errors import GitResearchError
 from gitresearch.repo import Repo, blob_oid
 from gitresearch.trial import BranchName, Hypothesis
-from tests.build import add_trial, git, record, study_repo
+from tests.attacks.victim import Victim
+from tests.build import add_trial, git, outcome, record, study_repo
 from tests.gitservers import daemon, http
 
 OUTCOMES = "refs/notes/gitresearch/outcomes/"
@@ -42,6 +43,9 @@ class Copy:
 
     def evaluator_id(self) -> str:
         return self.evaluator
+
+    def same_key(self, old: str, new: str) -> bool:
+        return Repo.open(self.workdir).same_key(old, new)
 
     @property
     def repo(self) -> Repo:
@@ -558,3 +562,23 @@ def test_git_missing_is_one_sentence(ada: Copy, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(GitResearchError, match="git program is not installed"):
         gitcmd.Git(None, tmp_path, _quiet).talk("version")
+
+
+def test_pull_takes_no_notes_that_another_key_signed(tmp_path: Path, served: Path) -> None:
+    """Whoever may push can put a commit on top of an evaluator's notes; it is left alone, and said to be."""
+    mine = study_repo(tmp_path / "mine")
+    git(mine, "remote", "add", "origin", str(served))
+    trial = add_trial(mine, "first")
+    record(mine, trial)
+    sync.push(mine, say=_quiet)
+    sync.clone(str(served), tmp_path / "theirs", _quiet)
+    theirs = Repo.open(tmp_path / "theirs")
+    ref = OUTCOMES + mine.evaluator_id()
+    before = git(theirs, "rev-parse", ref)
+    forged = Victim(tmp_path / "theirs", theirs.key, theirs.key).say(trial.oid, outcome(0.0, "keep"), theirs.key, ref)
+    git(theirs, "push", "--quiet", "origin", f"{forged}:{ref}")
+    git(theirs, "update-ref", ref, before.strip())
+    for repo in mine, theirs:
+        left = sync.pull(repo, say=_quiet).left
+        assert [(one.ref, "somebody else's key" in one.why) for one in left] == [(ref, True)]
+        assert git(repo, "rev-parse", ref) == before

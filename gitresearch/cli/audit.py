@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
@@ -14,6 +14,7 @@ from gitresearch.audit import audit as audit_of
 from gitresearch.cli.context import Opened, listed_signers, open_repo, open_study, read_signers, say
 from gitresearch.cli.look import as_json, emit
 from gitresearch.errors import GitResearchError
+from gitresearch.repo import Repo
 from gitresearch.study import SIGNERS_FILE
 from gitresearch.text import plural, printable
 
@@ -44,6 +45,7 @@ def audit(json_: bool, more: Path | None) -> int:
     hook and data; each score, status, keep and claim from its runs. What an earlier audit here saw must still be there.
     """
     opened = open_study()
+    opened = replace(opened, repo=Repo.open(opened.repo.git_dir, cache=False))  # a cache is anybody's word
     if not opened.base:
         raise GitResearchError("the study has not begun, so it claims nothing", "gitresearch run")
     known = listed_signers(opened.repo, opened.base) + (read_signers(more.read_bytes(), str(more)) if more else [])

@@ -64,6 +64,12 @@ class Believing(Content):
         except (KeyError, FormatError):
             return b""
 
+    @guarded("compare two signatures")
+    def same_key(self, old: str, new: str) -> bool:
+        """Whether two commits are signed by one key; what was not signed before, anybody may go on with."""
+        before = self._signed_by(old)
+        return not before or before == self._signed_by(new)
+
     def _own_key(self, evaluator: str) -> bytes:
         try:
             return identity.load_key(evaluator).public
