@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from gitresearch import failures, machine, sandbox
 from gitresearch.errors import FormatError, GitResearchError
 from gitresearch.hooks import Hook, HookFault, Scoring, export_hook
-from gitresearch.outcome import Failure, Run, now
+from gitresearch.outcome import OWN_METRICS, Failure, Run, now
 from gitresearch.sandbox import CannotStart, Ended, Limits, Process, Sandbox, World
 from gitresearch.study import TALK_FACTOR, WALL_FACTOR, WALL_GRACE, Study
 from gitresearch.surface import safe_path
@@ -370,9 +370,17 @@ class Evaluator:
             raise _Stopped("invalid", Failure("score", "prediction", (failures.tidy(str(reply["invalid"])),)))
         if not isinstance(metrics, dict) or not all(_is_number(value) for value in metrics.values()):
             raise HookFault("the hook's score gave no metrics")
-        if self.study.objective.metric not in metrics:
+        if taken := metrics.keys() & OWN_METRICS:
+            raise HookFault(f"the hook's score gave {min(taken)}, which is the evaluator's to measure")
+        told = {**metrics, **self._own_metrics(job.run)}
+        if self.study.objective.metric not in told:
             raise HookFault(f"the hook's score gave no {self.study.objective.metric}")
-        job.run = replace(job.run, metrics={str(name): float(value) for name, value in metrics.items()})
+        job.run = replace(job.run, metrics={str(name): float(value) for name, value in told.items()})
+
+    def _own_metrics(self, run: Run) -> dict[str, float]:
+        """What the study asks for of what is measured here: a task may be scored by its time or its bytes."""
+        asked = {self.study.objective.metric, *(gate.metric for gate in self.study.gates)}
+        return {name: getattr(run, name) for name in OWN_METRICS & asked}
 
     def _read_metric(self, job: _Job, log: bytes) -> None:
         """A study without a hook: the metric is the last match of its pattern in the log (trust: self-reported)."""

@@ -40,6 +40,8 @@ STATUSES = (
 )
 MEASURED = frozenset({"baseline", "keep", "discard", "disqualified"})  # these carry a score
 FAILED = frozenset(STATUSES) - MEASURED
+# Fields of a run that a study may be scored by: no hook reports them, the evaluator measures them.
+OWN_METRICS = frozenset({"train_seconds", "eval_seconds", "artefact_bytes", "peak_memory_bytes"})
 PURPOSES = ("baseline", "screen", "head", "confirm")
 
 

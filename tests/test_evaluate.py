@@ -24,7 +24,7 @@ from gitresearch.hooks import HookFault, strict_reply
 from gitresearch.repo import Repo
 from gitresearch.sandbox import Sandbox
 from gitresearch.study import Evaluator as Settings
-from gitresearch.study import load
+from gitresearch.study import Objective, load
 from gitresearch.text import is_safe
 from gitresearch.workdir import Workdir, sweep
 from tests.build import STUDY, add_trial, git, plain_repo
@@ -201,6 +201,24 @@ def test_ok(bench: Make) -> None:
     assert str(result.binding["hook"]).startswith("sha256:")
     assert list(dict.fromkeys(event.phase for event in made.events)) == ["preflight", "train", "score", "done"]
     assert made.leftovers() == []
+
+
+def test_a_study_may_be_scored_by_what_is_measured_here(bench: Make) -> None:
+    """The evaluator's own seconds are the metric."""
+    made = bench()
+    made.evaluator.study = replace(made.evaluator.study, objective=Objective("train_seconds"))
+
+    run = made.run().run
+
+    assert run.metrics == {"loss": 0.5, "hook": 1.0, "train_seconds": run.train_seconds}
+    assert run.train_seconds > 0
+
+
+def test_a_hook_measures_nothing_of_the_evaluators(bench: Make) -> None:
+    """One that gives a number by such a name has failed: it would stand for the clock."""
+    made = bench(files={"hooks/hook.py": HOOK.replace('"hook": 1', '"train_seconds": 0.01')})
+
+    assert "the evaluator's to measure" in failed(made.run(), "harness_abort", "hook", "HookFault")
 
 
 def test_what_a_trial_is_told(bench: Make) -> None:

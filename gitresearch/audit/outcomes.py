@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gitresearch import decision
 from gitresearch.decision import Reference, Spread
-from gitresearch.outcome import FAILED, Outcome, Run, mean, summarise
+from gitresearch.outcome import FAILED, OWN_METRICS, Outcome, Run, mean, summarise
 from gitresearch.study import Study
 from gitresearch.trial import Trial
 
@@ -52,6 +52,9 @@ def _run(study: Study, run: Run) -> Wrong:
     budget = study.budget
     if run.status != "ok":
         return
+    for name in sorted(OWN_METRICS & run.metrics.keys()):
+        if run.metrics[name] != getattr(run, name):
+            yield "measured by the evaluator itself", f"seed {run.seed} is scored {name} {run.metrics[name]:g}"
     late = LATE_SECONDS if budget.clock == "wall" else 0.001
     for name, used, limit in (
         ("train_seconds", run.train_seconds, budget.train_seconds + late),
