@@ -8,6 +8,9 @@ Rule `two-tier` (design section 4): be greedy about the working head and strict 
   by a one-sided t test with a pooled variance. Claim number j gets α/(j(j+1)), which sums to α over the study however
   many claims are made, so a study on pure noise ends in a false claim with probability at most α.
 
+* **Witness.** A trial that runs again on fresh seeds agrees with its outcome where a two-sided t test at 1 % sees no
+  difference of the means. It changes no status: who measures once more may doubt a score and can't give one.
+
 Rule `strict-improvement` is the published system's: any single run that is better is a keep, and is believed.
 """
 
@@ -16,11 +19,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gitresearch.outcome import Outcome, Run, mean, signed
+from gitresearch.outcome import FAILED, REPRODUCE, Outcome, Run, Summary, firsthand, mean, signed, stdev
 from gitresearch.study import Gate, Study
 from gitresearch.text import plural
 
 FRESH = ("head", "confirm")
+DOUBT = 0.01  # the level at which a witness's runs differ from what they repeat: one honest trial in a hundred does
+REPRODUCED = "reproduced_"  # how a witness's facts begin in a note's arithmetic
 
 
 @dataclass(frozen=True)
@@ -62,13 +67,13 @@ def _at_gate(gate: Gate, runs: Sequence[Run]) -> float | None:
 
 def counting(runs: Sequence[Run]) -> Sequence[Run]:
     """The runs that the verdict counts: those on fresh seeds, where there are any."""
-    return [run for run in runs if run.purpose in FRESH] or runs
+    return [run for run in runs if run.purpose in FRESH] or firsthand(runs)
 
 
 def shortfall(study: Study, outcome: Outcome) -> float:
     """By what share of a gate, or of the cap on bytes, a blocked trial missed it: the worst one. Infinite where that
     was not measured: a run that overran its budget was stopped there."""
-    cap, size = study.budget.artefact_bytes, max((run.artefact_bytes for run in outcome.runs), default=0)
+    cap, size = study.budget.artefact_bytes, max((run.artefact_bytes for run in firsthand(outcome.runs)), default=0)
     found = [(size - cap) / cap] if cap and size > cap else []
     for gate in study.gates:
         value = _at_gate(gate, counting(outcome.runs))
@@ -113,7 +118,7 @@ def verdict(study: Study, runs: Sequence[Run], reference: Reference) -> Verdict:
         strict = study.decision.rule == "strict-improvement"
         return Verdict("keep", "", confirmed=strict, arithmetic=arithmetic)
     reason = ""
-    if counted is not runs and promising(study, [run for run in runs if run.purpose == "screen"], reference):
+    if len(counted) < len(runs) and promising(study, [run for run in runs if run.purpose == "screen"], reference):
         reason = f"looked better once, {plural(len(counted), 'fresh seed')} did not bear it out"
     return Verdict("discard", reason, arithmetic=arithmetic)
 
@@ -191,6 +196,63 @@ def tested(study: Study, number: int, gain: float, spread: Spread, sizes: tuple[
     alpha = study.decision.alpha / (number * (number + 1))
     p = t_tail(gain / error, spread.df) if error > 0 else (0.0 if gain > 0 else 1.0)
     return p, alpha, "confirmed" if p < alpha else "rolled back" if gain <= 0 else "undecided"
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """What an outcome says of a trial, for a witness to compare with."""
+
+    status: str
+    score: float | None
+    n: int
+
+    @classmethod
+    def of(cls, head: Summary) -> "Claimed":
+        return cls(head.status, head.score, head.n)
+
+
+def reproduced(metric: str, claimed: Claimed, runs: Sequence[Run], spread: Spread) -> dict[str, Any]:
+    """What a witness's runs say of an outcome, as facts for the note; none where all were ended by our own fault.
+
+    `agrees`, `differs`, `failed` (a run of what has a score did) or `no spread known`. A failure agrees with one that
+    ends in the same status.
+    """
+    done = [run for run in runs if run.purpose == REPRODUCE and run.status != "harness_abort"]
+    if not done:
+        return {}
+    ended = [run.status for run in done if run.status != "ok"]
+    facts: dict[str, Any] = {"status": claimed.status, "n": len(done), "ended": ended[0] if ended else "ok"}
+    if claimed.score is None or claimed.status in FAILED:
+        facts["verdict"] = "agrees" if claimed.status in ended else "differs"
+    else:
+        facts |= {"claim": claimed.score, "claim_n": claimed.n, "verdict": "failed"}
+        if not ended:
+            found = [run.metrics[metric] for run in done if metric in run.metrics]
+            facts |= _compared(found, claimed.score, max(1, claimed.n), spread)
+    return facts
+
+
+def _compared(found: Sequence[float], claim: float, n: int, spread: Spread) -> dict[str, Any]:
+    """The two-sided test of a witness's mean against a score over n runs."""
+    if not found:
+        return {}
+    score = mean(found)
+    facts = {"score": score, "sd": stdev(found), "spread": spread.sd, "df": spread.df}
+    if not spread.df:
+        return facts | {"verdict": "no spread known"}
+    error = spread.sd * math.sqrt(1 / len(found) + 1 / n)
+    same = math.isclose(score, claim, rel_tol=1e-9)
+    p = 1.0 if same else 2 * t_tail(abs(score - claim) / error, spread.df) if error > 0 else 0.0
+    return facts | {"p": p, "verdict": "differs" if p < DOUBT else "agrees"}
+
+
+def witnessed(operator: str, runs: Sequence[Run]) -> str:
+    """The status of an outcome that consists of a witness's runs: how one failed, or that it was measured; no keep."""
+    ended = [run.status for run in runs if run.status != "harness_abort"]
+    failed = [status for status in ended if status != "ok"]
+    if failed or not ended:
+        return failed[0] if failed else "harness_abort"
+    return "baseline" if operator == "baseline" else "discard"
 
 
 def detectable(sd: float, n: int, k: int, alpha: float = 0.05, power: float = 0.8) -> float:

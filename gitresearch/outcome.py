@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import tomli
@@ -42,7 +42,10 @@ MEASURED = frozenset({"baseline", "keep", "discard", "disqualified"})  # these c
 FAILED = frozenset(STATUSES) - MEASURED
 # Fields of a run that a study may be scored by: no hook reports them, the evaluator measures them.
 OWN_METRICS = frozenset({"train_seconds", "eval_seconds", "artefact_bytes", "peak_memory_bytes"})
-PURPOSES = ("baseline", "screen", "head", "confirm")
+REPRODUCE = "reproduce"  # a witness's runs, which enter no score, verdict, claim or estimate of noise
+PURPOSES = ("baseline", "screen", "head", "confirm", REPRODUCE)
+WITNESS, REVOKED = "witness", "revoked"  # labels
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def now() -> str:
@@ -52,7 +55,17 @@ def now() -> str:
 
 def utc(seconds: float) -> str:
     """Seconds since 1970 in that form."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(seconds, UTC).strftime(_TIME)
+
+
+def after(moment: str) -> str:
+    """Now; a second after a moment that this clock has not reached: of two outcomes the earlier counts, and who came
+    second must not be told as first."""
+    try:
+        told = datetime.strptime(moment, _TIME).replace(tzinfo=UTC) + timedelta(seconds=1)
+    except (ValueError, OverflowError):
+        return now()
+    return max(now(), told.strftime(_TIME))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +97,8 @@ class Summary(NamedTuple):
     """An outcome's head: what lineage needs of every trial. (A tuple is made five times faster than a frozen class.)
 
     `score` is the mean of the study's metric over `n` runs and `sd` their standard deviation (0 for one run); a keep
-    that has fresh runs is scored on those alone. `seconds` is wall time spent on all runs. `at` is UTC, ISO 8601.
+    that has fresh runs is scored on those alone. `seconds` is wall time spent on all runs but a witness's. `at` is UTC,
+    ISO 8601.
     """
 
     status: str
@@ -225,9 +239,11 @@ _STATUS_SET = frozenset(STATUSES)
 def summarise(status: str, metric: str, runs: Sequence[Run], at: str, **more: Any) -> Summary:
     """Fold runs into a head. Fresh runs (head, confirm) take the place of the screening run once there are any.
 
-    The run that got a trial chosen is a lucky one by selection (winner's curse); it never enters the score again.
+    The run that got a trial chosen is a lucky one by selection (winner's curse); it never enters the score again. Nor
+    does a witness's, nor any run of an invalid outcome, which has no score.
     """
-    scored = [run for run in runs if metric in run.metrics]
+    stood_on = firsthand(runs)
+    scored = [run for run in stood_on if metric in run.metrics and status != "invalid"]
     fresh = [run for run in scored if run.purpose in ("head", "confirm")]
     values = [run.metrics[metric] for run in fresh or scored]
     return Summary(
@@ -235,9 +251,9 @@ def summarise(status: str, metric: str, runs: Sequence[Run], at: str, **more: An
         metric=metric,
         score=mean(values) if values else None,
         sd=stdev(values),
-        n=len(values) or len(runs),
+        n=len(values) or len(stood_on),
         confirmed=bool(more.get("confirmed", False)),
-        seconds=round(sum(run.wall_seconds for run in runs), 3),
+        seconds=round(sum(run.wall_seconds for run in stood_on), 3),
         at=at,
         label=one_line(str(more.get("label", "")), 80),
         reason=one_line(str(more.get("reason", "")), 200),
@@ -248,6 +264,21 @@ def precedence(head: Summary) -> tuple[str, float]:
     """Of several evaluators' outcomes of a trial the least counts: the earliest, and where one went on with another's
     runs (the claim of a keep that somebody else found), the one that holds more."""
     return head.at, -head.seconds
+
+
+def firsthand(runs: Sequence[Run]) -> Sequence[Run]:
+    """The runs that an outcome stands on: all but a witness's, unless it consists of those alone."""
+    return [run for run in runs if run.purpose != REPRODUCE] or runs
+
+
+def is_witness(outcome: Outcome) -> bool:
+    """Whether an outcome says only how another's looked when it was measured again."""
+    return bool(outcome.runs) and all(run.purpose == REPRODUCE for run in outcome.runs)
+
+
+def is_revoked(outcome: Outcome) -> bool:
+    """Whether its evaluator took the outcome back."""
+    return (outcome.summary.status, outcome.summary.label) == ("invalid", REVOKED)
 
 
 def mean(values: Sequence[float]) -> float:

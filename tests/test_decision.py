@@ -7,7 +7,22 @@ from statistics import fmean
 
 import pytest
 
-from gitresearch.decision import Reference, claim, missed_gates, pooled, shortfall, t_tail, verdict
+from gitresearch.decision import (
+    FRESH,
+    Claimed,
+    Reference,
+    Spread,
+    claim,
+    counting,
+    missed_gates,
+    pooled,
+    reproduced,
+    shortfall,
+    t_tail,
+    values,
+    verdict,
+    witnessed,
+)
 from gitresearch.outcome import Outcome, Run, summarise
 from gitresearch.study import load
 
@@ -146,3 +161,82 @@ def test_real_effects_are_claimed_and_true() -> None:
 
     assert true > 3.0
     assert claimed == pytest.approx(true, rel=0.1)
+
+
+AT = "2026-01-01T00:00:00Z"
+
+
+def again(loss: float, status: str = "ok") -> Run:
+    return Run(2, "reproduce", status, {"loss": loss} if status == "ok" else {})
+
+
+def witness_of(rng: random.Random, forged: float) -> str:
+    """A study of the usual size with honest noise of 1, one of its keeps forged by so many σ, and two fresh seeds."""
+    noise = pooled([[rng.gauss(0, 1) for _ in range(5)], *([rng.gauss(0, 1) for _ in range(2)] for _ in range(4))])
+    told = fmean(rng.gauss(0, 1) for _ in range(2)) - forged
+    runs = [again(rng.gauss(0, 1)) for _ in range(2)]
+    own = pooled([[run.metrics["loss"] for run in runs]])
+    spread = Spread(math.sqrt((noise.sd**2 * noise.df + own.sd**2) / (noise.df + 1)), noise.df + 1)
+    return str(reproduced("loss", Claimed("keep", told, 2), runs, spread)["verdict"])
+
+
+def test_an_honest_score_is_doubted_one_time_in_a_hundred() -> None:
+    """Over 4,000 honest studies between 0.5 and 1.5 % differ; a score forged by 6 σ is told 9 times in 10."""
+    rng = random.Random(5)
+    honest = [witness_of(rng, 0.0) for _ in range(4000)]
+    forged = [witness_of(rng, 6.0) for _ in range(400)]
+
+    assert 0.005 < honest.count("differs") / len(honest) < 0.015
+    assert forged.count("differs") / len(forged) > 0.9
+
+
+def test_what_a_witness_can_not_know_it_does_not_say() -> None:
+    """Without a spread there is the difference and no verdict; runs that we ended ourselves say nothing at all."""
+    claimed = Claimed("discard", 2.0, 1)
+
+    found = reproduced("loss", claimed, [again(2.5)], Spread(0.0, 0))
+    assert (found["verdict"], found["score"], found["claim"]) == ("no spread known", 2.5, 2.0)
+    assert reproduced("loss", claimed, [again(0, "harness_abort")], Spread(1.0, 9)) == {}
+
+
+@pytest.mark.parametrize(
+    ("status", "ended", "verdict"),
+    [("crash", "crash", "agrees"), ("crash", "ok", "differs"), ("size_blocked", "crash", "differs"),
+     ("keep", "crash", "failed")],
+)  # fmt: skip
+def test_a_failure_agrees_with_the_same_failure(status: str, ended: str, verdict: str) -> None:
+    """It ends as it was said to; what has a score and fails now is told as that."""
+    score = 2.0 if status == "keep" else None
+
+    assert reproduced("loss", Claimed(status, score, 1), [again(2.0, ended)], Spread(1.0, 9))["verdict"] == verdict
+
+
+def test_without_noise_any_difference_differs() -> None:
+    """A recipe that gives the same on every seed must give it again."""
+    same, other = (reproduced("loss", Claimed("keep", 2.0, 2), [again(x)], Spread(0.0, 4)) for x in (2.0, 2.001))
+
+    assert (same["verdict"], other["verdict"]) == ("agrees", "differs")
+
+
+def test_a_witness_enters_nothing_that_the_study_decides() -> None:
+    """Score, n and spread of the head, the runs that count, what a claim pools and by how much a bound was missed."""
+    runs = (run("screen", 1.9), run("head", 2.0), run("head", 2.1))
+    looked = (*runs, again(9.0), again(9.5))
+    plain, seen = summarise("keep", "loss", runs, AT), summarise("keep", "loss", looked, AT)
+    assert seen == plain
+    assert list(counting(looked)) == list(counting(runs)) == list(runs[1:])
+    assert list(counting((runs[0], again(9.0)))) == [runs[0]]
+    assert values(outcome("keep", *looked), "baseline", *FRESH) == [2.0, 2.1]
+    failed = Run(1, "screen", "size_blocked", artefact_bytes=1100)
+    study = replace(STUDY, budget=replace(STUDY.budget, artefact_bytes=1000))
+    assert shortfall(study, outcome("size_blocked", failed, replace(again(1.0), artefact_bytes=9000))) == 0.1
+    assert summarise("crash", "loss", (Run(1, "screen", "crash"), again(1.0)), AT).n == 1
+
+
+def test_a_witness_alone_is_scored_on_its_own_runs_and_makes_no_keep() -> None:
+    """An outcome of those alone is measured, or failed as its run did."""
+    assert summarise("discard", "loss", (again(2.0), again(3.0)), AT).score == 2.5
+    assert witnessed("improve", [again(1.0)]) == "discard"
+    assert witnessed("baseline", [again(1.0)]) == "baseline"
+    assert witnessed("improve", [again(1.0), again(0, "crash"), again(0, "harness_abort")]) == "crash"
+    assert witnessed("improve", [again(0, "harness_abort")]) == "harness_abort"
