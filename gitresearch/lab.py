@@ -10,16 +10,16 @@ import secrets
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Protocol
 
-from gitresearch import decision
+from gitresearch import decision, witness
 from gitresearch.decision import Reference, Verdict
 from gitresearch.errors import GitResearchError
 from gitresearch.evaluate import RunResult
 from gitresearch.lineage import Lineage, Node
-from gitresearch.outcome import Failure, Outcome, Run, now, summarise, utc
+from gitresearch.outcome import REPRODUCE, REVOKED, Failure, Outcome, Run, is_revoked, now, summarise, utc
 from gitresearch.repo import Repo, Start
 from gitresearch.study import Study
 from gitresearch.trial import Trial
@@ -85,8 +85,9 @@ class Lab:
 
     @property
     def claims_made(self) -> int:
-        """How many claims the study has made: those that stand in keeps, and those that were lost."""
-        lost = sum(node.summary.label == "unconfirmed" for node in self.lineage if node.summary)
+        """How many claims the study has made: those that stand in keeps, and those that were lost. What was taken back
+        counts as one: its number is spent, and one too many only makes the next claim stricter."""
+        lost = sum(node.summary.label in ("unconfirmed", REVOKED) for node in self.lineage if node.summary)
         return lost + sum("claim" in outcome.decision for outcome in self.details.values())
 
     def missing(self, oid: str, purpose: str) -> int:
@@ -113,7 +114,7 @@ class Lab:
         """The runs, and after them those that were started by a process that is dead, and have no result."""
         known = {(run.seed, run.purpose) for run in runs}
         lost = [start for start in self._lost.get(oid, ()) if (start.seed, start.purpose) not in known]
-        return (*runs, *(Run(one.seed, one.purpose, "harness_abort", started=utc(one.time)) for one in lost))
+        return (*runs, *(_aborted(one) for one in lost if one.purpose != REPRODUCE))
 
     def _settle_lost(self) -> None:
         """Put the lost runs of trials that have an outcome on record; the others' come with theirs."""
@@ -123,6 +124,10 @@ class Lab:
                 with self._books(oid) as found:
                     if found is not None and found != self.repo.outcome(oid):
                         self._write(self.lineage[oid].trial, _folded(found))
+                for one in self._lost[oid]:
+                    if one.purpose == REPRODUCE:
+                        with suppress(GitResearchError):  # what it looked at was taken back meanwhile
+                            self._witness(self.lineage[oid].trial, RunResult(_aborted(one)))
 
     def calibrate(self, cancel: threading.Event | None = None) -> Outcome | None:
         """One more seed of the baseline, recorded at once. None where it was cancelled.
@@ -223,6 +228,58 @@ class Lab:
         self.publish_best()
         return outcome
 
+    def reproduce(self, trial: Trial, seeds: int, cancel: threading.Event | None = None) -> Outcome | None:
+        """Run a trial that has an outcome again, as a second witness: what this evaluator says of it then, each run
+        recorded at once. None where it was cancelled or somebody else is on the trial."""
+        me = self.repo.evaluator_id()
+        witness.claimed(trial, self.repo.outcomes(trial.oid), me)
+        claim = self.repo.claim(self.study.name, trial.oid, seeds * self.study.longest_run, REPRODUCE)
+        if claim is None:
+            return None
+        with claim:
+            found = None
+            for _ in range(seeds):
+                result = self._run(trial, REPRODUCE, cancel)
+                if _cancelled(cancel, result):
+                    return None
+                found = self._witness(trial, result)
+                if result.run.status != "ok":
+                    break
+            return found
+
+    def _witness(self, trial: Trial, result: RunResult) -> Outcome:
+        """Add a witness's run to what this evaluator says of a trial."""
+        metric, me = self.study.objective.metric, self.repo.evaluator_id()
+        with self.lock, self.repo.alone():
+            said = self.repo.outcomes(trial.oid)
+            runs = (*(said[me].runs if me in said else ()), result.run)
+            spread = witness.noise(list(self.details.values()), runs, metric)
+            found = witness.added(trial, said, me, result, spread)
+            self.repo.record(trial.oid, found)
+        return found
+
+    def revoke(self, trial: Trial, reason: str) -> Outcome:
+        """Take this evaluator's own outcome back. What it counted for is worked out without it from then on."""
+        with self.lock, self.repo.alone():
+            outcome = self._revoked(trial, reason)
+            self.repo.record(trial.oid, outcome)
+            self._settle(trial, self.repo.outcome(trial.oid) or outcome)
+            self.publish_best()
+        return outcome
+
+    def _revoked(self, trial: Trial, reason: str) -> Outcome:
+        mine = self.repo.outcomes(trial.oid).get(self.repo.evaluator_id())
+        if mine is None:
+            why = f"{trial.short} was not measured by this clone, and nobody else can take its outcome back"
+            raise GitResearchError(why, f"gitresearch reproduce {trial.short}")
+        if trial.operator == "baseline":
+            raise GitResearchError("every other outcome stands on the baseline's", "begin a study under another name")
+        if is_revoked(mine):
+            raise GitResearchError(
+                f"it is taken back already: {mine.summary.reason}", f"gitresearch show {trial.short}"
+            )
+        return witness.revoked(mine, reason)
+
     def claim_due(self, *, ending: bool) -> str | None:
         """The keep whose claim is due: the head, if it has made none, every few keeps or at the end."""
         with self.lock:
@@ -263,6 +320,7 @@ class Lab:
         return self._write(trial, outcome)
 
     def _write(self, trial: Trial, outcome: Outcome) -> Outcome:
+        outcome = witness.onto(self.repo.outcomes(trial.oid).get(self.repo.evaluator_id()), outcome)
         self.repo.record(trial.oid, outcome)
         self._settle(trial, outcome)
         return outcome
@@ -281,6 +339,11 @@ class Lab:
 def _counts(trial: Trial, status: str) -> bool:
     """Whether a trial's runs are needed again; the baseline's are even where one failed: the others stay made."""
     return status in ("baseline", "keep") or (trial.operator == "baseline" and status != "pending")
+
+
+def _aborted(start: Start) -> Run:
+    """The run that a start without a result stands for."""
+    return Run(start.seed, start.purpose, "harness_abort", started=utc(start.time))
 
 
 def _folded(outcome: Outcome) -> Outcome:

@@ -32,6 +32,7 @@ ORDER = [
         "lineage",
         "decision",
         "policy",
+        "intoto",
         "gitcmd",
         "share",
     ),
@@ -52,7 +53,7 @@ ORDER = [
     *("agents.desk", "agents.prompt", "agents.folder"),
     *("agents.patch", "agents.offline", "agents.openai", "agents.command"),
     *("evaluate", "spending", "briefing", "propose", "serve"),
-    *("lab", "loop", "engines", "review", "sync", "audit", "cli"),
+    *("witness", "lab", "loop", "engines", "review", "sync", "audit", "cli"),
 ]
 
 # Each verb is called by the loop or the command line, never by another verb.

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gitresearch import decision
 from gitresearch.decision import Reference, Spread
-from gitresearch.outcome import FAILED, OWN_METRICS, Outcome, Run, mean, summarise
+from gitresearch.outcome import FAILED, OWN_METRICS, Outcome, Run, firsthand, is_revoked, is_witness, mean, summarise
 from gitresearch.study import Study
 from gitresearch.trial import Trial
 
@@ -26,12 +26,15 @@ class Pins:
 
 
 def check(study: Study, trial: Trial, outcome: Outcome, pins: Pins) -> Wrong:
-    """What does not follow in one outcome by itself: claim and finding."""
+    """What does not follow in one outcome by itself: claim and finding. Of one that was taken back, or that is a
+    witness's alone, what it says of the trial is no verdict of the study."""
     yield from _binding(trial, outcome, pins)
     for run in outcome.runs:
         yield from _run(study, run)
     yield from _figures(study, outcome)
-    yield from _status(study, trial, outcome)
+    if is_revoked(outcome) or is_witness(outcome):
+        return
+    yield from _status(study, trial, replace(outcome, runs=tuple(firsthand(outcome.runs))))
     if "claim" in outcome.decision:
         yield from _claim(study, outcome)
     else:
@@ -78,7 +81,7 @@ def _figures(study: Study, outcome: Outcome) -> Wrong:
     told, metric = outcome.summary, study.objective.metric
     made = summarise(told.status, metric, outcome.runs, told.at)
     for name in ("metric", "score", "sd", "n", "seconds"):
-        if not _same(getattr(told, name), getattr(made, name)):
+        if not same(getattr(told, name), getattr(made, name)):
             yield "the head folds the runs", f"{name} is {getattr(told, name)}, and they give {getattr(made, name)}"
     seeds = [run.seed for run in outcome.runs]
     if len(set(seeds)) != len(seeds):
@@ -107,7 +110,7 @@ def _verdict(study: Study, trial: Trial, outcome: Outcome, done: Sequence[Run]) 
     """Keep, discard or disqualify: by the study's rule, against the reference that the outcome names."""
     told, facts = outcome.summary.status, outcome.decision
     reference = Reference(
-        str(facts.get("against", "")), _number(facts.get("reference")), _whole(facts.get("reference_n"))
+        str(facts.get("against", "")), number(facts.get("reference")), whole(facts.get("reference_n"))
     )
     counted = [run for run in done if run.purpose in ("screen", "head")]
     if any(study.objective.metric not in run.metrics for run in counted):
@@ -128,7 +131,7 @@ def _verdict(study: Study, trial: Trial, outcome: Outcome, done: Sequence[Run]) 
     if told != made:
         yield "a status that its runs give", f"it says {told}, they give {made} against {reference.score:.6g}"
     for name in ("score", "gain"):
-        if not _same(facts.get(name), found.arithmetic.get(name)):
+        if not same(facts.get(name), found.arithmetic.get(name)):
             yield "a decision by its own arithmetic", f"{name} is {facts.get(name)}, not {found.arithmetic.get(name)}"
 
 
@@ -136,15 +139,15 @@ def _claim(study: Study, outcome: Outcome) -> Wrong:
     """A claim's test, once more from the numbers that stand in it."""
     facts = outcome.decision
     mine = decision.values(outcome, "confirm")
-    number, n, df = (_whole(facts.get(name)) for name in ("claim", "claim_rival_n", "claim_df"))
-    if len(mine) < study.seeds.confirm or number < 1 or n < 1:
+    place, n, df = (whole(facts.get(name)) for name in ("claim", "claim_rival_n", "claim_df"))
+    if len(mine) < study.seeds.confirm or place < 1 or n < 1:
         yield "a claim on fresh seeds", f"it has {len(mine)} of {study.seeds.confirm}"
         return
-    gain = study.objective.gain(mean(mine), _number(facts.get("claim_rival")))
-    spread = Spread(_number(facts.get("claim_sd")), df)
-    p, alpha, made = decision.tested(study, number, gain, spread, (len(mine), n))
+    gain = study.objective.gain(mean(mine), number(facts.get("claim_rival")))
+    spread = Spread(number(facts.get("claim_sd")), df)
+    p, alpha, made = decision.tested(study, place, gain, spread, (len(mine), n))
     for name, value in (("claim_gain", gain), ("claim_alpha", alpha), ("claim_p", p), ("claim_n", len(mine))):
-        if not _same(facts.get(name), value):
+        if not same(facts.get(name), value):
             yield "a claim by its own arithmetic", f"{name} is {facts.get(name)}, not {value:.6g}"
     if facts.get("claim_verdict") != made or outcome.summary.confirmed != (made == "confirmed"):
         yield "a claim by its own arithmetic", f"it says {facts.get('claim_verdict')}, the test gives {made}"
@@ -164,12 +167,12 @@ def across(chains: Sequence[Said]) -> Across:
 def _references(chains: Sequence[Said]) -> Across:
     """A verdict is reached against a score that its reference had at some time."""
     had: dict[str, set[tuple[float | None, int]]] = {}
-    for oid, one in _versions(chains):
+    for oid, one in ((oid, one) for oid, one in _versions(chains) if not is_witness(one)):
         for name in (f"head {oid[:8]}", *(["baseline"] if one.summary.status == "baseline" else [])):
             had.setdefault(name, set()).add((one.summary.score, one.summary.n))
     for oid, facts in _latest(chains, "reference"):
         name, score, n = str(facts.get("against", "")), facts["reference"], facts.get("reference_n")
-        if not any(_same(score, one) and n == count for one, count in had.get(name, ())):
+        if not any(same(score, one) and n == count for one, count in had.get(name, ())):
             yield oid, "compared with a score that was measured", f"{name} never had {score}"
 
 
@@ -178,8 +181,8 @@ def _rivals(chains: Sequence[Said]) -> Across:
     made = [decision.values(one, purpose) for _, one in _versions(chains) for purpose in ("confirm", "baseline")]
     groups = {(mean(found), len(found)) for found in made if found}
     for oid, facts in _latest(chains, "claim"):
-        score, n = _number(facts.get("claim_rival")), _whole(facts.get("claim_rival_n"))
-        if not any(_same(score, one) and n == count for one, count in groups):
+        score, n = number(facts.get("claim_rival")), whole(facts.get("claim_rival_n"))
+        if not any(same(score, one) and n == count for one, count in groups):
             yield oid, "a claim against runs that were made", f"nothing scored {score:.6g} on {n} seeds"
 
 
@@ -187,9 +190,9 @@ def _shares(chains: Sequence[Said]) -> Across:
     """Each claim has a number of its own, by which its share of alpha shrinks."""
     first: dict[int, str] = {}
     for oid, facts in _latest(chains, "claim"):
-        number = _whole(facts["claim"])
-        if first.setdefault(number, oid) != oid:
-            yield oid, "each claim spends its own share of alpha", f"claim {number} is {first[number][:8]}'s too"
+        place = whole(facts["claim"])
+        if first.setdefault(place, oid) != oid:
+            yield oid, "each claim spends its own share of alpha", f"claim {place} is {first[place][:8]}'s too"
 
 
 def _versions(chains: Sequence[Said]) -> Iterator[tuple[str, Outcome]]:
@@ -204,15 +207,17 @@ def _latest(chains: Sequence[Said], fact: str) -> Iterator[tuple[str, Mapping[st
                 yield oid, versions[-1].decision
 
 
-def _number(value: object) -> float:
+def number(value: object) -> float:
+    """A fact as a number; nan where it is none."""
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
 
 
-def _whole(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+def whole(value: object) -> int:
+    """A fact as a whole number; 0 where it is none, or none that can be reckoned with."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 53 else 0
 
 
-def _same(a: object, b: object) -> bool:
+def same(a: object, b: object) -> bool:
     """Whether two values are the same; numbers but for rounding."""
     if isinstance(a, (int, float)) and isinstance(b, (int, float)):
         return math.isclose(a, b, rel_tol=CLOSE, abs_tol=1e-12)

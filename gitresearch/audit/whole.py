@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gitresearch.audit import notes, outcomes, trials
+from gitresearch.audit import notes, outcomes, trials, witnesses
 from gitresearch.audit.finding import Finding
 from gitresearch.audit.outcomes import Pins
 from gitresearch.hooks import files_digest
 from gitresearch.lineage import Lineage
-from gitresearch.outcome import Outcome, Run, Summary, precedence
+from gitresearch.outcome import Outcome, Run, Summary, is_witness, precedence
 from gitresearch.repo import Record, Repo, Start
 from gitresearch.repo.refs import OUTCOMES
 from gitresearch.signing import Signer
@@ -76,13 +76,17 @@ def _outcomes(
     for chain in chains:
         for oid, said in chain.versions.items():
             if oid in known:
-                for claim, found in outcomes.check(study, known[oid], said[-1], pins):
-                    yield Finding(oid[:8], claim, found)
+                yield from _outcome(study, known[oid], said, pins)
             elif oid not in elsewhere:
                 yield from _branchless(chain, oid)
     mine = [{oid: said for oid, said in chain.versions.items() if oid in known} for chain in chains]
-    for oid, claim, found in outcomes.across(mine):
+    for oid, claim, found in (*outcomes.across(mine), *witnesses.across(mine)):
         yield Finding(oid[:8], claim, found)
+
+
+def _outcome(study: Study, trial: Trial, said: Sequence[Outcome], pins: Pins) -> Iterator[Finding]:
+    for claim, found in (*outcomes.check(study, trial, said[-1], pins), *witnesses.check(study, trial, said)):
+        yield Finding(trial.short, claim, found)
 
 
 def _runs(study: Study, chains: Sequence[notes.Chain], known: Mapping[str, Trial]) -> Iterator[Finding]:
@@ -124,7 +128,7 @@ def _data(chains: Sequence[notes.Chain], known: Mapping[str, Trial]) -> str | No
     """The data's digest that the baseline was measured on: every other outcome must name the same."""
     for chain in chains:
         for oid, said in chain.versions.items():
-            if oid in known and known[oid].operator == "baseline":
+            if oid in known and known[oid].operator == "baseline" and not is_witness(said[0]):
                 return str(said[0].binding.get("data", ""))
     return None
 

@@ -145,6 +145,17 @@ class Noting(Believing):
     def outcome(self, trial_oid: str) -> Outcome | None:
         """The trial's whole outcome (of several believed evaluators': the earliest). FormatError where it can't be
         read."""
+        found, broken = self._outcomes(trial_oid)
+        if broken and not found:
+            raise broken
+        return next(iter(found.values()), None)
+
+    @guarded("read the outcomes")
+    def outcomes(self, trial_oid: str) -> dict[str, Outcome]:
+        """What each believed evaluator found for the trial, the one that counts first; none that can't be read."""
+        return self._outcomes(trial_oid)[0]
+
+    def _outcomes(self, trial_oid: str) -> tuple[dict[str, Outcome], FormatError | None]:
         found: list[tuple[tuple[str, float], str, Outcome]] = []
         broken: FormatError | None = None
         for who, note in self._believed_of(trial_oid):
@@ -153,9 +164,7 @@ class Noting(Believing):
                 found.append((precedence(outcome.summary), who, outcome))
             except FormatError as error:
                 broken = broken or error
-        if broken and not found:
-            raise broken
-        return min(found, key=lambda item: item[:2])[2] if found else None
+        return {who: outcome for _, who, outcome in sorted(found, key=lambda item: item[:2])}, broken
 
     def _believed_of(self, trial_oid: str) -> Iterator[tuple[str, bytes]]:
         tips = {name.removeprefix(OUTCOMES): tip for name, tip in self._refs.under(OUTCOMES).items()}

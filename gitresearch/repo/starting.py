@@ -72,8 +72,7 @@ class Starting(Noting):
             following = parent[1].decode() if parent else None
 
     def _without_result(self, oid: str, starts: list[Start]) -> list[Start]:
-        outcome = self.outcome(oid)
-        made = {(run.seed, run.purpose) for run in outcome.runs} if outcome else set()
+        made = {(run.seed, run.purpose) for outcome in self.outcomes(oid).values() for run in outcome.runs}
         return [start for start in starts if (start.seed, start.purpose) not in made]
 
 

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from gitresearch import decision
 from gitresearch.audit import Report, audit
 from gitresearch.cli.context import listed_signers
 from gitresearch.cli.main import run as gitresearch
-from gitresearch.outcome import Outcome
+from gitresearch.decision import REPRODUCED, Claimed, Spread
+from gitresearch.outcome import Outcome, Run, Summary, summarise
 from gitresearch.repo import Repo
 from gitresearch.repo.objects import print_commit
 from gitresearch.repo.refs import OUTCOMES
@@ -132,6 +134,35 @@ class Victim:
         blob = self.aside("hash-object", "-w", "--stdin", given=note)
         self.aside("update-index", "--add", "--cacheinfo", f"100644,{blob},{oid}")
         return self.commit(ref, self.aside("write-tree"), [tip] if tip else [], key)
+
+    def measured(self, change: str) -> tuple[str, Outcome]:
+        """A new trial, a step from the head, and an outcome that it might truly have got."""
+        keep = self.trial("keep")
+        text = self.git("show", f"{keep}:train.py").replace("LR = 0.2", change).encode()
+        oid = self.add(keep, {"train.py": text})
+        told = self.outcome(keep)
+        tree = self.git("rev-parse", f"{oid}^{{tree}}").strip()
+        reference = told.summary.score or 0.0
+        runs = tuple(replace(run, seed=run.seed + 1, metrics={"val_loss": 0.125}) for run in told.runs[:2])
+        facts = {**told.decision, "against": f"head {keep[:8]}", "reference": reference, "reference_n": told.summary.n}
+        facts = {name: value for name, value in facts.items() if not name.startswith("claim")}
+        facts |= {"score": 0.125, "score_n": 1, "gain": reference - 0.125}
+        head = summarise("keep", "val_loss", runs, told.summary.at)
+        for run in runs:
+            self.start(oid, run.seed, run.purpose)
+        return oid, replace(
+            told, summary=head, runs=runs, decision=facts, binding={**told.binding, "commit": oid, "tree": tree}
+        )
+
+    def looked_at(self, told: Outcome, score: float, claimed: Summary | None = None, **lies: Any) -> Outcome:
+        """An outcome as its evaluator adds to it after a second look that found a score, with some facts as lies."""
+        run = Run(7, "reproduce", "ok", {"val_loss": score}, train_seconds=0.1, started="2026-01-01T00:00:00Z")
+        runs = (*told.runs, run)
+        self.start(str(told.binding["commit"]), run.seed, run.purpose)
+        facts = decision.reproduced("val_loss", Claimed.of(claimed or told.summary), runs, Spread(0.001, 5)) | lies
+        return replace(
+            told, runs=runs, decision={**told.decision} | {REPRODUCED + n: value for n, value in facts.items()}
+        )
 
     def aside(self, *words: str, given: bytes = b"") -> str:
         """A git command on an index of the forger's own."""
