@@ -10,6 +10,7 @@ from bisect import bisect_left, insort
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, Protocol
 
 from gitresearch.outcome import FAILED, Summary
@@ -52,6 +53,11 @@ class Node:
     @property
     def failed(self) -> bool:
         return self.summary is not None and self.summary.status in FAILED
+
+    @property
+    def offered(self) -> bool:
+        """Whether agents are shown it: not what is evidence of tampering or was taken back, which they would copy."""
+        return self.status != "invalid"
 
 
 @dataclass
@@ -106,6 +112,10 @@ class _Sorted:
     def last(self, n: int) -> list[str]:
         """The last n, last first."""
         return [entry[-1] for entry in self._ordered()[: -n - 1 : -1]]
+
+    def backwards(self) -> Iterator[str]:
+        """All, last first."""
+        return (entry[-1] for entry in reversed(self._ordered()))
 
 
 class Lineage:
@@ -291,13 +301,24 @@ class Lineage:
         """The latest n trials, newest first."""
         return self._latest("" if specialist is None else f"by {specialist}", n)
 
+    def offered(self, n: int, specialist: str | None = None) -> list[Node]:
+        """The latest n trials that agents are shown, newest first."""
+        return self._offered("" if specialist is None else f"by {specialist}", n)
+
     def pending(self) -> list[Node]:
         """Trials without a readable outcome, oldest first."""
         return self._of(self._by_time["is pending"].first())
 
     def failures(self, n: int, specialist: str | None = None) -> list[Node]:
-        """The latest n failures, newest first."""
-        return self._latest("failed" if specialist is None else f"failed by {specialist}", n)
+        """The latest n failures that agents are shown, newest first."""
+        return self._offered("failed" if specialist is None else f"failed by {specialist}", n)
+
+    def _offered(self, index: str, n: int) -> list[Node]:
+        if index not in self._by_time:
+            return []
+        return list(
+            islice((node for node in map(self.__getitem__, self._by_time[index].backwards()) if node.offered), n)
+        )
 
     def _latest(self, index: str, n: int) -> list[Node]:
         return self._of(self._by_time[index].last(n)) if index in self._by_time else []

@@ -122,7 +122,9 @@ class Proposer:
                 known = lineage.same_tree(self.repo.tree_with(request.parent.oid, proposal.edits))
                 if known is None:
                     return self._commit(request, proposal), spent
-                why = "the same files were tried before" + (f", in {known.trial.short}" if shown else "")
+                why = "the same files were tried before" + (
+                    f", in {known.trial.short}" if shown and known.offered else ""
+                )
         told = f"{request.specialist.name} found no new edit: {why}"
         repeated = ProposalFailed(told, usage=spent, transcript=proposal.transcript)
         self._record_failure(request, repeated)

@@ -156,6 +156,8 @@ class Service:
         start = one(lineage, parent) if parent else lineage.head or next(iter(lineage), None)
         if start is None:
             raise Refused("the study has no trial to start from; the person runs: gitresearch run --trials 0")
+        if not start.offered:
+            raise Refused(f"the outcome of {start.trial.short} is invalid: start from another trial")
         proposer = Proposer(self.briefing, Given(Proposal(_nothing(study.name, who.name), {})), self.check)
         operator = "draft" if start.trial.operator == "baseline" else "improve"
         request = proposer.request(lineage, Turn(who, operator, start.trial, study.agent.seed + len(lineage)))

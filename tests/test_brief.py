@@ -297,3 +297,15 @@ def test_a_long_history_costs_no_more() -> None:
         return min(times)
 
     assert seconds(20_000) < 3 * seconds(2_000) + 0.002
+
+
+def test_an_invalid_trial_is_in_no_brief() -> None:
+    """Neither below the parent, nor beside it, nor among failures: only the count tells that there are some."""
+    nodes = [node(1, "baseline", 2.0), node(2, "invalid", None, name="one"), node(4, "keep", 1.0), node(5, "keep", 1.5)]
+    nodes += [node(8, "invalid", None, name="one"), *(node(number, "crash", None, name="one") for number in (9, 10))]
+    told = render(STUDY, ONE, Lineage(STUDY.objective, nodes), oid(4), Facts(lambda _oid: ("a log line",)))
+
+    assert "invalid 2" in told
+    assert "change number 2\n" not in told
+    assert "change number 8\n" not in told
+    assert "change number 9\n" in told

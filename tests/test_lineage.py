@@ -196,8 +196,11 @@ def agrees(lineage: Lineage, known: dict[str, Node], n: int) -> None:
     assert lineage.leaderboard(n) == best([found for found in every if found.status in RANKED])[:n]
     assert lineage.recent(n) == every[::-1][:n]
     assert lineage.recent(n, "opt") == [found for found in every[::-1] if found.trial.specialist == "opt"][:n]
-    assert lineage.failures(n) == [found for found in every[::-1] if found.failed][:n]
-    assert lineage.failures(n, "arch") == [f for f in every[::-1] if f.failed and f.trial.specialist == "arch"][:n]
+    offered = [found for found in every[::-1] if found.status != "invalid"]
+    assert lineage.offered(n) == offered[:n]
+    assert lineage.offered(n, "opt") == [found for found in offered if found.trial.specialist == "opt"][:n]
+    assert lineage.failures(n) == [found for found in offered if found.failed][:n]
+    assert lineage.failures(n, "arch") == [f for f in offered if f.failed and f.trial.specialist == "arch"][:n]
     assert lineage.pending() == [found for found in every if found.status == "pending"]
     assert lineage.statuses() == Counter(found.status for found in every)
     for oid in known:

@@ -275,3 +275,13 @@ def long(count: int) -> Lineage:
 def test_a_turn_costs_the_same_in_a_long_study() -> None:
     """Counted in calls: thirty times the trials, no more work than the bounds on what a question looks at allow."""
     assert calls(long(60_000)) < 1.5 * calls(long(2_000))
+
+
+def test_nothing_starts_from_an_invalid_trial() -> None:
+    """However good it once looked: no turn goes on from it, repairs it, combines it or takes it out again."""
+    struck = node(5, None, "invalid", on=(2,))
+    found = lineage(node(2, 1.9, "keep"), node(3, 2.5, by="two"), struck, node(6, 1.5, "keep", on=(5,)), *EVERYONE[2:])
+    drawn = turns(found, 600)
+
+    assert {"improve", "ablate"} <= set(seen(drawn))
+    assert all(oid(5) not in (turn.parent.oid, turn.other.oid if turn.other else "") for turn in drawn)

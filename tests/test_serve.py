@@ -241,3 +241,16 @@ def test_a_real_client_over_stdio(repo: Repo, tmp_path: Path) -> None:
     trial = repo.find(said[-1].split()[1], STUDY)
     assert trial.hypothesis.assisted_by == "mcp:tester"
     assert trial.subject == "raise the rate"
+
+
+def test_an_invalid_trial_is_no_place_to_start_from(repo: Repo) -> None:
+    """A client can't begin on it and can't list it; what was found for it, it may still ask."""
+    bad = repo.trials(STUDY)[1].trial
+    repo.record(bad.oid, outcome(None, "invalid", label="revoked", reason="the hook was wrong"))
+    made = service(repo)
+
+    said, fine = made.call("brief", json.dumps({"specialist": "one", "parent": bad.short}))
+    assert (said, fine) == (f"Refused: the outcome of {bad.short} is invalid: start from another trial", False)
+    assert made.call("brief", json.dumps({"specialist": "one"}))[1]
+    assert bad.short not in made.call("lineage", "{}")[0]
+    assert "the hook was wrong" in made.call("outcome", json.dumps({"trial": bad.short}))[0]

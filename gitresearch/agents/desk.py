@@ -148,7 +148,8 @@ class Desk:
         return edits
 
     def _node(self, trial: str) -> Node:
-        found = self.request.lineage.find(trial.strip().lower())
+        mine, named = self.request.parent.oid, self.request.lineage.find(trial.strip().lower())
+        found = [node for node in named if node.offered or node.trial.oid == mine]
         if len(found) != 1:
             raise Refused(f"{len(found) or 'no'} trials begin with {one_line(trial, 60)!r}")
         return found[0]
@@ -172,7 +173,7 @@ class Desk:
             "best": lambda: lineage.leaderboard(most),
             "kept": lambda: lineage.keeps(most),
             "failed": lambda: lineage.failures(most, specialist or None),
-            "latest": lambda: lineage.recent(most, specialist or None),
+            "latest": lambda: lineage.offered(most, specialist or None),
         }
         if which not in found:
             raise Refused(f"which is one of {', '.join(found)}")
@@ -183,7 +184,7 @@ class Desk:
         lines = [row(lineage, node)]
         around = {"parents": lineage.parents(node.trial.oid), "children": lineage.children(node.trial.oid, 20)}
         for title, nodes in around.items():
-            lines.append(f"{title}: {', '.join(other.trial.short for other in nodes) or 'none'}")
+            lines.append(f"{title}: {', '.join(other.trial.short for other in nodes if other.offered) or 'none'}")
         lines += [quoted(line, 300, "") for line in node.trial.hypothesis.body.split("\n")[:40] if line]
         outcome = self.request.outcome_of(node.trial.oid)
         if outcome is not None:

@@ -8,6 +8,7 @@ import pytest
 
 from gitresearch.agents import ProposalFailed, Request
 from gitresearch.agents.offline import OfflineAgent
+from gitresearch.agents.offline.history import Archive
 from gitresearch.lineage import Lineage, Node
 from gitresearch.outcome import Run, Summary, summarise
 from gitresearch.study import Study, load
@@ -177,3 +178,16 @@ def test_every_specialist_of_the_shipped_recipe_has_levers() -> None:
         assert asked.surface.violations(files, edits) == []
         for data in edits.values():
             ast.parse(data or b"")
+
+
+def test_nothing_is_learned_from_an_invalid_trial() -> None:
+    """It is no point of the search, and its files are not tried again."""
+    base, struck = trial(1, ""), trial(2, f"{1:040x}")
+    sources = {base.oid: SOURCE, struck.oid: SOURCE.replace(b"2e-3", b"3e-3")}
+    asked = request(
+        {"train.py": SOURCE}, [(base, outcome("baseline", 1.0)), (struck, outcome("invalid", None))], sources
+    )
+    scene = Archive().scene(asked)
+
+    assert set(scene.points) == {base.oid}
+    assert len(scene.known) == 2

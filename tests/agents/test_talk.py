@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gitresearch.agents import ProposalFailed, Request
-from gitresearch.agents.desk import ANSWER, LOOK
+from gitresearch.agents.desk import ANSWER, LOOK, Desk
 from gitresearch.agents.openai import CALLS_AT_ONCE, LEFT_OUT, REPAIRS, OpenAIAgent
 from gitresearch.model import ModelError
 from gitresearch.study import Session, Study, load
@@ -158,6 +158,24 @@ def test_a_tool_answers(server: FakeServer, name: str, arguments: Any, words: st
     study, request = talking(server, calls((name, arguments)), says(GOOD))
     OpenAIAgent(study).propose(request)
     assert words in results(server)[0]
+
+
+def test_an_invalid_trial_is_on_no_desk(server: FakeServer) -> None:
+    """It is in no list, not among children, and can't be named; the desk of a person who starts from it can."""
+    _, request = talking(server)
+    node = request.lineage[f"{2:040x}"]
+    assert node.summary is not None
+    struck = replace(node, summary=node.summary._replace(status="invalid", label="revoked"))
+    request.lineage.put(struck)
+    desk = Desk(request)
+
+    assert desk.call("trials", '{"which": "failed"}') == "(none)"
+    assert struck.trial.subject[:20] not in desk.call("trials", "{}")
+    assert "children: none" in desk.call("show", json.dumps({"trial": f"{1:040x}"}))
+    for tool, more in (("show", {}), ("diff", {}), ("files", {}), ("read", {"path": "train.py"})):
+        assert desk.call(tool, json.dumps({"trial": struck.trial.oid, **more})).startswith("Refused: no trials begin")
+    own = Desk(replace(request, parent=struck.trial))
+    assert not own.call("show", json.dumps({"trial": struck.trial.oid})).startswith("Refused")
 
 
 def test_words_of_trials_stay_quoted_in_what_tools_answer(server: FakeServer) -> None:

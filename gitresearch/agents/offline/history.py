@@ -74,6 +74,8 @@ class Archive:
         for node in request.lineage:
             mark, sources = self._tree(node.trial.oid, request)
             known.add(mark)
+            if not node.offered and node.trial.oid != request.parent.oid:
+                continue  # its files are not tried again, and what it seems to teach is not believed
             points[node.trial.oid] = Point(node, self._values(templates, levers, dict(sources)))
         here = {key: lever.value for key, lever in levers.items()}
         return Scene(levers, own, points, here, frozenset(known))
