@@ -105,6 +105,10 @@ class Key:
         lines = [text[at : at + _LINE] for at in range(0, len(text), _LINE)]
         return "\n".join([_BEGIN, *lines, _END, ""])
 
+    def sign_raw(self, data: bytes) -> bytes:
+        """A bare Ed25519 signature, for envelopes that say themselves what they are about; never SSH's or git's."""
+        return self._private.sign(data)
+
 
 def fingerprint(public: bytes) -> str:
     """A public key in short, as ssh-keygen shows it: `SHA256:…`."""

@@ -8,6 +8,7 @@ from typing import Any
 import click
 import tomli
 
+from gitresearch import witness
 from gitresearch.cli import render
 from gitresearch.cli.context import Opened, changed_since, open_study, say, without_lineage
 from gitresearch.decision import FRESH, detectable, pooled, values
@@ -83,13 +84,14 @@ def show(trial: str, no_diff: bool, json_: bool) -> None:
     lineage = opened.lineage()
     node = lineage[this.oid]
     outcome = opened.repo.outcome(this.oid) if node.summary else None
+    said = opened.repo.outcomes(this.oid)
     change = "" if no_diff else change_of(opened.repo, this)
     if json_:
         return emit(
             render.as_json(lineage, node)
             | {"body": this.hypothesis.body, "proposal": proposal_of(opened.repo, this)}
             | details(outcome)
-            | {"diff": change}
+            | {"witnesses": witnesses(said), "diff": change}
         )
     head = [click.style(f"trial {this.oid}", fg="yellow"), f"Branch:     {this.branch}"]
     parents = ", ".join(parent[:8] for parent in this.parents)
@@ -102,6 +104,8 @@ def show(trial: str, no_diff: bool, json_: bool) -> None:
         head.append(f"Proposed:   {made_by(how)}")
     click.echo("\n".join(head) + f"\n\n{render.story(this)}\n")
     click.echo(told(node, outcome))
+    for word in witnesses(said):
+        click.echo(printable(f"witness {word['evaluator']}: {witness.told(word)}"))
     if change:
         click.echo("\n" + printable_lines(change))
     return None
@@ -157,6 +161,12 @@ def details(outcome: Outcome | None) -> dict[str, Any]:
         "environment": dict(outcome.environment),
         "binding": dict(outcome.binding),
     }
+
+
+def witnesses(said: Mapping[str, Outcome]) -> list[dict[str, Any]]:
+    """What evaluators found that measured the trial again."""
+    facts = {who: witness.facts_of(outcome) for who, outcome in said.items()}
+    return [{"evaluator": who} | told for who, told in facts.items() if "verdict" in told]
 
 
 def change_of(repo: Repo, trial: Trial) -> str:

@@ -2,8 +2,8 @@
 
 A verb's module is imported when the verb is used, so that `--help` and shell completion cost click and nothing else.
 
-Exit codes: 0 fine, 1 an error you can mend, 2 wrong usage, 3 our bug (with a saved report), 4 an audit found a problem,
-130 ^C.
+Exit codes: 0 fine, 1 an error you can mend, 2 wrong usage, 3 our bug (with a saved report), 4 an audit found a problem
+or a trial did not reproduce, 130 ^C.
 """
 
 import importlib
@@ -34,6 +34,9 @@ VERBS: dict[str, tuple[str, str]] = {
     "cost": ("cost", "Show what proposals cost, and what was gained."),
     "brief": ("look", "Print what a specialist would be shown."),
     "audit": ("audit", "Derive every claim again and tell what does not follow."),
+    "reproduce": ("witness", "Measure trials again as a second witness."),
+    "revoke": ("witness", "Take back an outcome that this clone recorded."),
+    "export": ("export", "Print outcomes as signed statements for other tools."),
     "key": ("audit", "Print the line that lists this clone as an evaluator."),
     "mcp": ("mcp", "Serve the study's tools to an agent over MCP."),
     "push": ("share", "Push trials, studies and notes to a remote."),

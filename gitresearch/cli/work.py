@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from queue import SimpleQueue
 from types import FrameType
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import click
 
@@ -40,6 +40,8 @@ from gitresearch.study import Specialist, Study
 from gitresearch.surface import Surface
 from gitresearch.text import plural
 from gitresearch.trial import OPERATORS, Trial
+
+Result = TypeVar("Result")
 
 
 def agent_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -157,7 +159,7 @@ def run(
     lab = open_lab(Opened(opened.repo, study, opened.base), progress, allow_unsandboxed)
     briefing = Briefing(opened.repo, study, opened.base)
     proposer = Proposer(briefing, asked, lab.runs.foresee, lab.lock)
-    report = drive(Loop(lab, proposer, plan, stop := Stop(), progress), stop, progress)
+    report = attended(Loop(lab, proposer, plan, stop := Stop(), progress).run, lab, stop, progress)
     finish(lab, report)
 
 
@@ -182,8 +184,8 @@ def require_prices(study: Study, plan: Plan) -> None:
         say("a cap in dollars counts what the agent says it spent: no [[prices]] table tells what its model costs")
 
 
-def drive(loop: Loop, stop: Stop, progress: Progress) -> Report:
-    """Run the loop with ^C meaning: once finish what runs, twice stop now.
+def attended(work: Callable[[], Result], lab: Lab, stop: Stop, progress: Progress) -> Result:
+    """Work with ^C meaning: once finish what runs, twice stop now.
 
     The handler only leaves word for a thread: in a handler, a lock that the interrupted code holds would never come
     free, and stderr can't be written in the middle of a write.
@@ -203,8 +205,8 @@ def drive(loop: Loop, stop: Stop, progress: Progress) -> Report:
     listener.start()
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with progress.watching(loop.lab):
-            return loop.run()
+        with progress.watching(lab):
+            return work()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -356,8 +358,7 @@ def evaluate(trials: tuple[str, ...], jobs: int | None, allow_unsandboxed: bool,
     for trial in wanted:
         lab.reopen(trial)
     plan = Plan(jobs=jobs or default_jobs(opened.study), only=frozenset(trial.oid for trial in wanted))
-    loop = Loop(lab, None, plan, stop := Stop(), progress)
-    report = drive(loop, stop, progress)
+    report = attended(Loop(lab, None, plan, stop := Stop(), progress).run, lab, stop, progress)
     for trial in wanted:
         node = lab.lineage[trial.oid]
         click.echo(f"{trial.short}  {node.status}  {'' if node.score is None else format(node.score, '.6g')}".rstrip())
