@@ -97,21 +97,24 @@ class Noting(Believing):
     def _append(
         self, prefix: str, trial_oid: str, note: bytes, message: str, attachments: Sequence[bytes] = ()
     ) -> None:
-        def change(batch: Batch, tree: str) -> str:
+        def change(batch: Batch, tree: str) -> str | None:
             blob = bytes.fromhex(batch.write("blob", note))
-            made = put_note(self._trees, batch, tree, trial_oid.encode(), blob)
-            return self._attach(batch, made, attachments)
+            made = self._attach(batch, put_note(self._trees, batch, tree, trial_oid.encode(), blob), attachments)
+            return made if made != tree else None  # who goes on after a kill says the same again
 
         self._extend(prefix, message + "\n", change)
 
-    def _extend(self, prefix: str, message: str, change: Callable[[Batch, str], str]) -> None:
-        """Add a signed commit to this evaluator's notes. `change` makes its tree from the one before."""
+    def _extend(self, prefix: str, message: str, change: Callable[[Batch, str], str | None]) -> None:
+        """Add a signed commit to this evaluator's notes. `change` makes its tree from the one before; None: all of it
+        is there already."""
         name, key = prefix + self.evaluator_id(), self.key
         who = f"{self._committer} {int(time.time())} +0000"
         for _ in range(RETRIES):
             with self._lock() as held, self._batch() as batch:
                 tip = self._refs.get(name)
                 tree = change(batch, self._tree(tip) if tip else self._no_notes(batch))
+                if tree is None:
+                    return batch.sync()
                 parents = [tip] if tip else []
                 commit = batch.write("commit", print_commit(tree, parents, who, who, message, key))
                 batch.sync()

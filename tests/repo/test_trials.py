@@ -263,3 +263,13 @@ def test_no_git_environment_leads_elsewhere(repo: Repo, tmp_path: Path, monkeypa
     monkeypatch.setenv("GIT_OBJECT_DIRECTORY", str(tmp_path / "other/.git/objects"))
     trial = add_trial(Repo.open(repo.git_dir, durable=False))
     assert os.path.exists(repo.git_dir / "refs/heads" / trial.branch)
+
+
+def test_what_was_said_already_makes_no_commit(repo: Repo) -> None:
+    """Who goes on after a kill says the same again; every commit of the notes adds one note."""
+    trial = add_trial(repo)
+    for _ in range(2):
+        record(repo, trial)
+        repo.record_proposal(trial.oid, b"cost = 0.2\n", [b"seen"])
+    for kind in ("outcomes", "proposals"):
+        assert git(repo, "rev-list", "--count", f"refs/notes/gitresearch/{kind}/{repo.evaluator_id()}") == "1\n"
