@@ -155,10 +155,8 @@ class Proposer:
         parents = [request.parent.oid]
         if request.operator == "combine" and request.other:
             parents.append(request.other.oid)
-        trial = self.repo.make_trial(proposal.hypothesis, parents, proposal.edits)
-        document, attachments = self._document(request, proposal.usage, proposal.transcript)
-        self.repo.record_proposal(trial.oid, document, attachments)
-        return trial
+        told = self._document(request, proposal.usage, proposal.transcript)
+        return self.repo.make_trial(proposal.hypothesis, parents, proposal.edits, proposal=told)
 
     def _record_failure(self, request: Request, failed: ProposalFailed) -> None:
         """A turn that came to nothing, where it cost something."""

@@ -47,9 +47,11 @@ class Repo(Chain, Leasing):
         edits: Mapping[str, bytes | None],
         *,
         time: int | None = None,
+        proposal: tuple[bytes, Sequence[bytes]] | None = None,
     ) -> Trial:
         """Commit the first parent's tree plus the edits and give it its branch. Author is the specialist, committer the
-        user. `time` is in seconds since 1970. Doing it again with the same time gives the same trial."""
+        user. `time` is in seconds since 1970. Doing it again with the same time gives the same trial. `proposal` is
+        what `record_proposal` takes: it is on record before the branch is, so no kill leaves a trial without it."""
         if not parents or len(set(parents)) != len(parents):
             raise FormatError("a trial stands on one parent, or on several that differ")
         times = [lookup.commit_time(self._odb.read(oid)[1]) for oid in parents]
@@ -60,7 +62,7 @@ class Repo(Chain, Leasing):
         with self._batch() as batch:
             tree = self._trees.edited(batch, self._tree(parents[0]), edits)
             raw = print_commit(tree, parents, author, committer, hypothesis.message())
-            return self._commit_trial(batch, hypothesis, raw)
+            return self._commit_trial(batch, hypothesis, raw, proposal)
 
     @guarded("make the baseline")
     def make_baseline(self, study: str, base: str) -> Trial:
@@ -71,13 +73,17 @@ class Repo(Chain, Leasing):
         with self._batch() as batch:
             return self._commit_trial(batch, hypothesis, raw)
 
-    def _commit_trial(self, batch: Batch, hypothesis: Hypothesis, raw: bytes) -> Trial:
+    def _commit_trial(
+        self, batch: Batch, hypothesis: Hypothesis, raw: bytes, proposal: tuple[bytes, Sequence[bytes]] | None = None
+    ) -> Trial:
         trial = read_commit(batch.write("commit", raw), raw)
         if trial.hypothesis != hypothesis:
             raise FormatError("the message does not read back as it was meant")
         batch.sync()
-        self._create(f"refs/heads/{trial.branch}", trial.oid)
         self._remember(trial.oid, trial.tree)
+        if proposal is not None:
+            self.record_proposal(trial.oid, *proposal)
+        self._create(f"refs/heads/{trial.branch}", trial.oid)
         return trial
 
     @guarded("make a trial's branch")

@@ -265,6 +265,14 @@ def test_no_git_environment_leads_elsewhere(repo: Repo, tmp_path: Path, monkeypa
     assert os.path.exists(repo.git_dir / "refs/heads" / trial.branch)
 
 
+def test_how_a_trial_came_about_is_on_record_before_its_branch(repo: Repo) -> None:
+    """Where the branch can't be made, or a kill comes first, what the proposal cost is not lost."""
+    git(repo, "update-ref", "refs/heads/trial", repo.head_commit())
+    with pytest.raises(GitResearchError, match="stands in the way"):
+        repo.make_trial(hypothesis(), [repo.head_commit()], {"train.py": b"x"}, proposal=(b"cost = 0.2\n", [b"seen"]))
+    assert list(repo.proposals().values()) == [b"cost = 0.2\n"]
+
+
 def test_what_was_said_already_makes_no_commit(repo: Repo) -> None:
     """Who goes on after a kill says the same again; every commit of the notes adds one note."""
     trial = add_trial(repo)
