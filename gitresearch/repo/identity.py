@@ -4,12 +4,15 @@ import os
 import platform
 import re
 import secrets
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 import pygit2
 
 from gitresearch.errors import GitResearchError
+from gitresearch.repo.objects import discard, sync_folder, write_all
+from gitresearch.repo.refs import Locked
 from gitresearch.signing import Key
 from gitresearch.text import clean, slug
 
@@ -64,13 +67,52 @@ def load_key(evaluator: str) -> Key:
     return Key.load(key_file(evaluator))
 
 
-def make_evaluator(common_dir: Path, who: str) -> str:
-    """A new id, kept in the clone's configuration: `<user>-<host>-<4 hex digits>`; and its key, which no other clone of
-    this user has."""
+def make_key(evaluator: str) -> Key:
+    """A new key for an evaluator, safe on disk before anything is signed: without it nobody may go on with those notes.
+    FileExistsError where there is one."""
+    path = key_file(evaluator)
+    made = Key.make(path)
+    for folder in path.parents[:4]:  # up to the one that holds ~/.config, since that may be new as well
+        with suppress(PermissionError):
+            sync_folder(str(folder))
+    return made
+
+
+def name_evaluator(who: str) -> str:
+    """A new id, `<user>-<host>-<4 hex digits>`, and its key, which no other clone of this user has."""
     while True:
         made = f"{slug(who, 24)}-{slug(platform.node(), 24)}-{secrets.token_hex(2)}"
         with suppress(FileExistsError):
-            Key.make(key_file(made))
-            break
-    pygit2.Config(str(common_dir / "config"))[KEY] = made
-    return made
+            make_key(made)
+            return made
+
+
+def keep_evaluator(common_dir: Path, evaluator: str) -> None:
+    """Write the id to the clone's configuration. Locked where another program is writing there.
+
+    libgit2 edits a copy: it syncs no configuration, and a power cut would leave the user's own empty.
+    """
+    path, lock = common_dir / "config", f"{common_dir}/config.lock"
+    try:
+        handle = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, path.stat().st_mode & 0o777)
+    except FileExistsError:
+        raise Locked(lock) from None
+    try:
+        try:
+            write_all(handle, _edited(path.read_bytes(), evaluator))
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        os.rename(lock, path)
+    except BaseException:
+        discard(lock)
+        raise
+    sync_folder(str(common_dir))
+
+
+def _edited(config: bytes, evaluator: str) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "config"
+        copy.write_bytes(config)
+        pygit2.Config(str(copy))[KEY] = evaluator
+        return copy.read_bytes()

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 
 from gitresearch.errors import FormatError, GitResearchError
 from gitresearch.outcome import Outcome, precedence
@@ -36,8 +36,10 @@ class Noting(Believing):
         if found is None:
             with self._lock() as held:
                 held.intend(f"{self.common_dir}/config.lock")
-                who = self._committer.split(" <")[0]
-                found = identity.read_evaluator(self.common_dir) or identity.make_evaluator(self.common_dir, who)
+                found = identity.read_evaluator(self.common_dir)
+                if found is None:
+                    found = identity.name_evaluator(self._committer.split(" <")[0])
+                    self._patiently(partial(identity.keep_evaluator, self.common_dir, found))
         return found
 
     @cached_property
@@ -57,7 +59,7 @@ class Noting(Believing):
                 why, f"bring it back, or measure under a new name: git config --unset {identity.KEY}"
             )
         with suppress(FileExistsError):  # another process was first
-            return Key.make(path)
+            return identity.make_key(name)
         return Key.load(path)
 
     def signer_line(self) -> str:

@@ -275,3 +275,21 @@ def test_objects_are_synced_before_the_ref_that_names_them(repo: Repo, tmp_path:
             assert not pending, f"{line} before {pending} were synced"
     assert renamed >= 3
     assert len(synced) > 10
+
+
+def test_naming_an_evaluator_keeps_the_users_configuration(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stood in it stays, with its mode; a lock of another git on it is waited for, named, and left alone."""
+    config = repo.common_dir / "config"
+    config.chmod(0o600)
+    before = config.read_text()
+    monkeypatch.setattr(core, "PATIENCE_SECONDS", 0.1)
+    lock = leftover(repo.common_dir / "config.lock", 0.0)
+    with pytest.raises(GitResearchError, match="another git process holds") as caught:
+        repo.evaluator_id()
+    assert f"rm '{lock}'" in caught.value.hint
+    assert config.read_text() == before
+    lock.unlink()
+    made = repo.evaluator_id()
+    assert config.read_text().startswith(before)
+    assert config.stat().st_mode & 0o777 == 0o600
+    assert git(repo, "config", "gitresearch.evaluator") == f"{made}\n"
