@@ -2,8 +2,8 @@
 
 The lock is the kernel's (flock), so it dies with its process. Whoever holds it first notes which lock files of git's it
 is about to make (the intent). A next holder that finds an intent knows that its writer is dead, and that these files
-are stale. Lock files of other programs count as stale once they are a minute old, no live process has them open and no
-git program runs that was there when they were made.
+are stale. Lock files of other programs count as stale once they are a minute old, or older than the machine's last
+start, and no live process has them open and no git program runs that was there when they were made.
 """
 
 import fcntl
@@ -94,7 +94,9 @@ class Held:
 
 def clear_old_locks(common_dir: Path) -> list[str]:
     """Remove the stale lock files of any program on the refs and files that gitresearch writes. Their paths."""
-    old = {path for path in _lock_files(common_dir) if _age(path) > STALE_SECONDS}
+    # A power cut ends every writer, and leaves no intent that could be relied on.
+    limit = min(STALE_SECONDS, time.time() - psutil.boot_time())
+    old = {path for path in _lock_files(common_dir) if _age(path) > limit}
     stale = sorted(old - _in_use(old)) if old else []
     for path in stale:
         discard(path)

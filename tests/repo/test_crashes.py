@@ -277,6 +277,14 @@ def test_objects_are_synced_before_the_ref_that_names_them(repo: Repo, tmp_path:
     assert len(synced) > 10
 
 
+def test_locks_from_before_the_machines_start_are_cleared_at_once(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut ended whoever made them, however short ago that is."""
+    lock = leftover(repo.common_dir / "refs/heads/trial/demo/x-00000000.lock", 10)
+    assert repo.clear_stale_locks() == []
+    monkeypatch.setattr(locks.psutil, "boot_time", lambda: time.time() - 5)
+    assert repo.clear_stale_locks() == [str(lock.relative_to(repo.common_dir))]
+
+
 def test_naming_an_evaluator_keeps_the_users_configuration(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     """What stood in it stays, with its mode; a lock of another git on it is waited for, named, and left alone."""
     config = repo.common_dir / "config"
