@@ -60,6 +60,7 @@ class Lab:
             if self.baseline.oid not in self.lineage:
                 self.lineage.put(Node(self.baseline))
             self._settle_lost()
+            self.publish_best()  # a kill may have come between a claim's outcome and this
 
     def add(self, trial: Trial) -> None:
         with self.lock:

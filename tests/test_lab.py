@@ -205,3 +205,17 @@ def test_a_run_is_on_record_before_it_begins(repo: Repo) -> None:
 
     Lab(repo, QUESTION, repo.study_base(STUDY) or "", FakeRuns(look)).assess(trial)
     assert seen[0].startswith(f"start {trial.short}: screen\n\nTrial: {trial.oid}\n")
+
+
+def test_a_lab_that_opens_moves_the_best(repo: Repo) -> None:
+    """A kill may have come between a claim's outcome and the branch."""
+    calibrated(repo)
+    trial = add_trial(repo, "try")
+    made = lab(repo, 1.0, 1.0, 1.0, 1.001)
+    made.assess(trial)
+    for _ in range(2):
+        made.confirm(trial.oid)
+    assert repo.best(STUDY) == trial.oid
+    repo.set_best(STUDY, made.baseline.oid, "as a kill would have left it")
+    lab(repo)
+    assert repo.best(STUDY) == trial.oid

@@ -148,10 +148,15 @@ def _of_other_studies(repo: Repo, study: Study) -> set[str]:
 
 
 def _best(repo: Repo, study: Study, records: Sequence[Record], chains: Sequence[notes.Chain]) -> Iterator[Finding]:
-    """`best/<study>` is what the notes say is best."""
+    """`best/<study>` is what the notes say is best, or was before: a kill can come between a claim's outcome and the
+    branch, and the next run moves it."""
     said = [record._replace(summary=_counting(chains, record.trial.oid), broken="") for record in records]
     best, pointed = Lineage.of(study.objective, said).best, repo.best(study.name)
     if pointed and (best is None or best.trial.oid != pointed):
+        others = [record for record in said if best and record.trial.oid != best.trial.oid]
+        before = Lineage.of(study.objective, others).best
+        if before and before.trial.oid == pointed:
+            return
         made = best.trial.short if best else "nothing"
         yield Finding(f"best/{study.name}", "it points at the best confirmed trial", f"{pointed[:8]}, not {made}")
 

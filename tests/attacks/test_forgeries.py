@@ -47,3 +47,9 @@ def test_each_says_what_it_is() -> None:
         told = (importlib.import_module(f"tests.attacks.forgeries.{name}").__doc__ or "").strip()
         assert told.endswith(".")
         assert "\n" not in told
+
+
+def test_a_best_that_a_kill_left_behind_is_no_forgery(victim: Victim) -> None:
+    """Between a claim's outcome and the branch it is the best of before; the next run moves it."""
+    victim.git("update-ref", "refs/heads/best/honest", victim.trial("baseline"))
+    assert victim.audit().findings == []
