@@ -395,13 +395,22 @@ def strict_json(data: bytes, what: str) -> Any:
             raise ValueError("a key stands twice")
         return dict(items)
 
-    def refuse(word: str) -> Any:
-        raise ValueError(f"{word} is no number")
+    def finite(word: str) -> float:
+        value = float(word)
+        if not abs(value) < float("inf"):
+            raise ValueError(f"{word[:20]} is not finite")
+        return value
+
+    def whole(word: str) -> int:
+        if len(word) > 20 or not abs(int(word)) < 1 << 63:
+            raise ValueError(f"{word[:20]} has more than 63 bits")
+        return int(word)
 
     try:
         if len(data) > MAX_JSON:
             raise ValueError(f"larger than {MAX_JSON} bytes")
-        return json.loads(data.decode("utf-8"), object_pairs_hook=pairs, parse_constant=refuse)
+        text = data.decode("utf-8")
+        return json.loads(text, object_pairs_hook=pairs, parse_float=finite, parse_constant=finite, parse_int=whole)
     except (ValueError, RecursionError) as error:
         raise Invalid(f"{what} can't be read: {str(error)[:120]}") from None
 

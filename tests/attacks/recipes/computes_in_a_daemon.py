@@ -1,0 +1,26 @@
+"""Leaves its computing to a process in a session of its own and sleeps, where processor time counts."""
+
+from tests.attacks.stage import HONEST, Recipe, Weak, ends
+
+TRAIN = (
+    """
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        end = time.process_time() + 1.0
+        while time.process_time() < end:
+            pass
+    os._exit(0)
+os.wait()
+time.sleep(1.5)
+"""
+    + HONEST
+)
+RECIPE = Recipe(
+    TRAIN, "train_budget_overrun", gained=ends("ok"), budget={"clock": "cpu", "train": 0.4},
+    weak=Weak(without={
+        "gitresearch.sandbox.process._tree": lambda top, _most: {top},
+        "gitresearch.sandbox.process.Process._late": lambda _: "",
+    }),
+)  # fmt: skip
