@@ -23,7 +23,7 @@ from gitresearch import failures, machine, sandbox
 from gitresearch.errors import FormatError, GitResearchError
 from gitresearch.hooks import Hook, HookFault, Scoring, export_hook
 from gitresearch.outcome import OWN_METRICS, Failure, Run, now
-from gitresearch.sandbox import CannotStart, Ended, Limits, Process, Sandbox, World
+from gitresearch.sandbox import Ended, Limits, Process, Sandbox, World
 from gitresearch.study import TALK_FACTOR, WALL_FACTOR, WALL_GRACE, Study
 from gitresearch.surface import safe_path
 from gitresearch.text import one_line
@@ -197,8 +197,6 @@ class Evaluator:
             except HookFault as fault:
                 job.run = replace(job.run, status="harness_abort")
                 failure = Failure("hook", "HookFault", (*fault.lines, fault.message))
-            except CannotStart as error:
-                job.run, failure = replace(job.run, status="crash"), Failure("start", "CannotStart", (error.message,))
             except OSError as error:
                 job.run = replace(job.run, status="harness_abort")
                 failure = Failure("harness", type(error).__name__, (str(error)[:300],))

@@ -17,6 +17,7 @@ import pytest
 from gitresearch import sandbox
 from gitresearch.errors import GitResearchError
 from gitresearch.sandbox import Ended, Limits, Process, Sandbox, World, ladder, world
+from gitresearch.sandbox.process import OPEN_FILES
 from gitresearch.workdir import remove
 from tests.processes import gone
 
@@ -328,6 +329,18 @@ def test_an_error_while_waiting_leaves_nothing_running(each_box: Sandbox, root: 
 
 
 # Limits and clocks
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_kernels_limits_hold_from_the_start(level: str, root: Path) -> None:
+    """Size of a file, core dumps and open files are bounded before the program begins, however soon it forks."""
+    code = "import resource as r; print(*(r.getrlimit(n)[1] for n in (r.RLIMIT_FSIZE, r.RLIMIT_CORE, r.RLIMIT_NOFILE)))"
+
+    size, core, files = map(int, said(run(make_box(level), root, code, disk_bytes=1 << 20)).split())
+
+    assert (size, core) == (1 << 20, 0)
+    assert 0 < files <= OPEN_FILES
+
 
 BURN = "def burn():\n    while True: pass\n"
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from gitresearch import edit, failures
 from gitresearch.agents import Proposal, ProposalFailed, Request, Usage, folder, trailer_word
 from gitresearch.errors import FormatError, GitResearchError
-from gitresearch.sandbox import CannotStart, Ended, Limits, Process, Sandbox, World
+from gitresearch.sandbox import Ended, Limits, Process, Sandbox, World
 from gitresearch.study import Price, Study
 from gitresearch.text import clean
 from gitresearch.trial import Hypothesis
@@ -182,7 +182,7 @@ class CommandAgent:
             given.seek(0)
             try:
                 return Process(box, argv, world, limits, stdin=given.fileno()).wait()
-            except (CannotStart, OSError) as error:
+            except OSError as error:
                 why = f"can't start {argv[0]}: {error}"
                 hint = "name another with --command, or agent.command in study.toml"
                 raise ProposalFailed(why, hint, fault="setup") from None

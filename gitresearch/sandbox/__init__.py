@@ -15,11 +15,11 @@ monotonic clock. What the program does to its own clock changes nothing.
 """
 
 from gitresearch.sandbox.ladder import choose, probe
-from gitresearch.sandbox.process import CannotStart, Process, run
+from gitresearch.sandbox.process import Process, run
 from gitresearch.sandbox.waiting import until_ended
 from gitresearch.sandbox.world import Ended, Limits, Sandbox, World, interpreter, interpreter_folders
 
 __all__ = [
-    "CannotStart", "Ended", "Limits", "Process", "Sandbox", "World", "choose", "interpreter", "interpreter_folders",
+    "Ended", "Limits", "Process", "Sandbox", "World", "choose", "interpreter", "interpreter_folders",
     "probe", "run", "until_ended",
 ]  # fmt: skip
