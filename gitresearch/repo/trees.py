@@ -7,7 +7,8 @@ trusts that the tree was made here.
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pygit2
@@ -212,8 +213,22 @@ def _refuse_twin(entries: dict[bytes, Entry], name: bytes, path: str) -> None:
 def _check_export(files: Mapping[str, File]) -> None:
     if len(files) > MAX_FILES or sum(max(0, file.size) for file in files.values()) > MAX_BYTES:
         raise FormatError(f"the tree holds more than {MAX_FILES} files or {MAX_BYTES >> 20} MiB")
+    if twin := _twin(files):
+        raise FormatError(f"{printable(twin)!r} differs from a file beside it only in upper and lower case")
     for path, file in files.items():
         check_path(path)
         if file.mode not in (PLAIN, EXECUTABLE, 0o100664):
             kind = {LINK: "a symbolic link", SUBMODULE: "a submodule"}.get(file.mode, "no ordinary file")
             raise FormatError(f"{printable(path)!r} is {kind}; a trial holds ordinary files only")
+
+
+def _twin(paths: Iterable[str]) -> str:
+    """A path that some file system takes for another one of them, so that the disk would choose what runs."""
+    known: dict[str, str] = {}
+    for path in paths:
+        parts = path.split("/")
+        for depth in range(1, len(parts) + 1):
+            whole = "/".join(parts[:depth])
+            if known.setdefault(unicodedata.normalize("NFC", whole.casefold()), whole) != whole:
+                return path
+    return ""

@@ -144,7 +144,7 @@ def test_export_wants_an_empty_directory(repo: Repo, tmp_path: Path) -> None:
     "line",
     [
         b"120000 link\0", b"160000 module\0", b"100644 .git\0", b"100644 ..\0", b"100644 a/b\0",
-        b"100644 evil\x1b[2J\0", b"40000 .GIT\0", b"100644 \xff\0",
+        b"100644 evil\x1b[2J\0", b"40000 .GIT\0", b"100644 \xff\0", b"100644 A\0",
     ],
 )  # fmt: skip
 def test_export_refuses_hostile_trees_before_it_writes(repo: Repo, tmp_path: Path, line: bytes) -> None:
