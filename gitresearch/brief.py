@@ -116,7 +116,9 @@ def question(study: Study) -> str:
         study.question,
         f"Metric: {study.objective.metric}, {better} is better.",
         *(f"Gate: {gate}." for gate in study.gates),
-        f"Budget of a run: train {budget.train_seconds:g} {unit}, evaluation {budget.eval_seconds:g} {unit}, "
+        "Budget of a run: "
+        + (f"warm-up {budget.warmup_seconds:g} {unit}, " if budget.warmup_seconds else "")
+        + f"train {budget.train_seconds:g} {unit}, evaluation {budget.eval_seconds:g} {unit}, "
         f"memory {budget.memory_mb} MB"
         + (f", artefact {budget.artefact_bytes:,} bytes." if budget.artefact_bytes else "."),
         QUOTED,

@@ -15,15 +15,17 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from gitresearch import failures, machine, sandbox
 from gitresearch.errors import FormatError, GitResearchError
+from gitresearch.handover import Handover
 from gitresearch.hooks import Hook, HookFault, Scoring, export_hook
 from gitresearch.outcome import OWN_METRICS, Failure, Run, now
-from gitresearch.sandbox import Ended, Limits, Process, Sandbox, World
+from gitresearch.sandbox import Ended, Gate, Limits, Process, Sandbox, World
 from gitresearch.study import TALK_FACTOR, WALL_FACTOR, WALL_GRACE, Study
 from gitresearch.surface import safe_path
 from gitresearch.text import one_line
@@ -94,6 +96,8 @@ class _Job:
     seed: int
     cancel: threading.Event | None
     run: Run
+    gate: Gate | None = None  # of a study that lets its trials warm up
+    shown: Path | None = None  # the data folder that opens with it
 
     @property
     def tree(self) -> Path:
@@ -247,15 +251,18 @@ class Evaluator:
     def _world(self, job: _Job, *, training: bool) -> World:
         """Training sees the training data and writes the artefact; predicting sees the artefact and no data."""
         folders = {ARTEFACT: job.artefact}
-        data = {DATA: self.data["train"]} if "train" in self.data else {}
+        data = {DATA: job.shown or self.data["train"]} if "train" in self.data else {}
         read_only, writable = (data, folders) if training else (folders, {})
-        world = World(job.tree, read_only, writable, python=self.python)
+        gate = job.gate if training else None
+        world = World(job.tree, read_only, writable, python=self.python, gate=gate)
         budget = self.study.budget
         env = {"GITRESEARCH_ARTEFACT": self.box.path(world, ARTEFACT), "GITRESEARCH_SEED": str(job.seed)}
         env |= {"GITRESEARCH_TRAIN_SECONDS": f"{budget.train_seconds:g}"}
         env |= {"GITRESEARCH_EVAL_SECONDS": f"{budget.eval_seconds:g}"}
         if training and data:
             env["GITRESEARCH_DATA"] = self.box.path(world, DATA)
+        if gate is not None:
+            env |= {"GITRESEARCH_READY": str(gate.handle), "GITRESEARCH_WARMUP_SECONDS": f"{budget.warmup_seconds:g}"}
         if budget.clock == "cpu":
             env |= ONE_THREAD
         return replace(world, env=env)
@@ -283,13 +290,33 @@ class Evaluator:
         """The training run's log; _Stopped where it did not end well."""
         budget = self.study.budget.train_seconds
         self._tell(job, "train", 0.0, budget)
-        ended = sandbox.run(
-            self.box, self._argv(self.study.recipe.train), self._world(job, training=True), self._run_limits(budget),
-            job.cancel, lambda used: self._tell(job, "train", used, budget),
+        with self._gate(job):
+            ended = sandbox.run(
+                self.box, self._argv(self.study.recipe.train), self._world(job, training=True),
+                self._run_limits(budget), job.cancel, lambda used: self._tell(job, "train", used, budget),
+            )  # fmt: skip
+        job.run = replace(
+            job.run, train_seconds=self._seconds(ended), peak_memory_bytes=ended.peak_memory_bytes,
+            warmup_seconds=round(ended.warmup_seconds, 3),
         )  # fmt: skip
-        job.run = replace(job.run, train_seconds=self._seconds(ended), peak_memory_bytes=ended.peak_memory_bytes)
         self._check(ended, "train", "train_budget_overrun")
+        if job.gate is not None and not job.gate.opened:
+            told = "it ended without a word on GITRESEARCH_READY, so it was never given its data"
+            raise _Stopped("crash", Failure("train", "never_ready", (*failures.last_lines(ended.log), told)))
         return ended.log
+
+    def _gate(self, job: _Job) -> AbstractContextManager[object]:
+        """Give the job the gate that the study's budget asks for, its data behind it."""
+        seconds = self.study.budget.warmup_seconds
+        if not seconds:
+            return nullcontext()
+        hand_over: Callable[[], None] = lambda: None  # noqa: E731
+        if "train" in self.data:
+            handover = Handover(self.data["train"], job.top)
+            job.shown, hand_over = handover.shown, handover.give
+        limits = self._run_limits(seconds)
+        job.gate = Gate(limits.wall_seconds, limits.cpu_seconds, hand_over)
+        return job.gate.held()
 
     def _check(self, ended: Ended, phase: str, overrun: str) -> None:
         """Turn a bad end into its status."""
@@ -297,8 +324,10 @@ class Evaluator:
             raise _Stopped("harness_abort", Failure("harness", "Sandbox", failures.last_lines(ended.log)))
         if ended.stopped_by == "cancelled":
             raise _Stopped("harness_abort", Failure(phase, "cancelled"))
-        if ended.stopped_by in ("cpu", "wall"):
+        if ended.stopped_by in ("cpu", "wall", "warmup"):
             used = f"{ended.cpu_seconds:.1f} CPU s, {ended.wall_seconds:.1f} s"
+            if ended.stopped_by == "warmup":
+                used = f"{ended.warmup_seconds:.1f} s, and was not ready"
             raise _Stopped(overrun, Failure(phase, f"{ended.stopped_by}_budget", (f"stopped after {used}",)))
         if ended.stopped_by:
             facts = f"peak memory {ended.peak_memory_bytes >> 20} MiB, log {ended.log_bytes} bytes"

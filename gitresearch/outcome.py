@@ -82,6 +82,7 @@ class Run:
     peak_memory_bytes: int = 0
     artefact_bytes: int = 0
     started: str = ""
+    warmup_seconds: float = 0.0  # before the task's clock; told where there were any
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +314,8 @@ def _run_table(run: Run) -> dict[str, Any]:
     table: dict[str, Any] = {"seed": run.seed, "purpose": run.purpose, "status": run.status}
     table |= {"train_seconds": run.train_seconds, "eval_seconds": run.eval_seconds, "wall_seconds": run.wall_seconds}
     table |= {"peak_memory_bytes": run.peak_memory_bytes, "artefact_bytes": run.artefact_bytes, "started": run.started}
-    return table | {"metrics": dict(run.metrics)}
+    warmup = {"warmup_seconds": run.warmup_seconds} if run.warmup_seconds else {}
+    return table | warmup | {"metrics": dict(run.metrics)}
 
 
 def _summary(doc: Mapping[str, Any]) -> Summary:
@@ -348,6 +350,7 @@ def _run(table: Mapping[str, Any]) -> Run:
         peak_memory_bytes=_integer(table["peak_memory_bytes"]),
         artefact_bytes=_integer(table["artefact_bytes"]),
         started=_text(table["started"]),
+        warmup_seconds=_number(table.get("warmup_seconds", 0.0)),
     )
 
 

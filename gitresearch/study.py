@@ -107,6 +107,7 @@ class Budget:
     train_seconds: float = 600.0
     eval_seconds: float = 600.0
     clock: str = "cpu"
+    warmup_seconds: float = 0.0  # before the real data is there and the clock starts; 0: it is there from the start
     artefact_bytes: int = 0  # 0: no cap
     memory_mb: int = 8_000
     disk_mb: int = 2_000
@@ -117,7 +118,8 @@ class Budget:
         choice("clock", self.clock, _CLOCKS)
         for name in ("train_seconds", "eval_seconds", "memory_mb", "disk_mb", "log_mb", "processes"):
             require(name, getattr(self, name) > 0, "must be more than 0")
-        require("artefact_bytes", self.artefact_bytes >= 0, "must not be negative")
+        for name in ("artefact_bytes", "warmup_seconds"):
+            require(name, getattr(self, name) >= 0, "must not be negative")
 
 
 @dataclass(frozen=True)
@@ -367,7 +369,8 @@ class Study:
     @property
     def longest_run(self) -> float:
         """Wall seconds that a run takes at most: training, three calls of the hook, the talk with the predictor."""
-        waits = WALL_FACTOR * self.budget.train_seconds + TALK_FACTOR * self.budget.eval_seconds + 2 * WALL_GRACE
+        trains = self.budget.warmup_seconds + self.budget.train_seconds
+        waits = WALL_FACTOR * trains + TALK_FACTOR * self.budget.eval_seconds + 3 * WALL_GRACE
         return waits + 3 * self.evaluator.hook_seconds
 
     @property

@@ -41,6 +41,7 @@ ORDER = [
         "sandbox",
         "machine",
         "workdir",
+        "handover",
         "failures",
         "hooks",
         "model",

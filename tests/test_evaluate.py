@@ -21,13 +21,14 @@ import pytest
 from gitresearch.errors import GitResearchError
 from gitresearch.evaluate import Evaluator, Event, RunResult
 from gitresearch.hooks import HookFault, strict_reply
+from gitresearch.outcome import Outcome
 from gitresearch.repo import Repo
 from gitresearch.sandbox import Sandbox
 from gitresearch.study import Evaluator as Settings
 from gitresearch.study import Objective, load
 from gitresearch.text import is_safe
 from gitresearch.workdir import Workdir, sweep
-from tests.build import STUDY, add_trial, git, plain_repo
+from tests.build import STUDY, add_trial, git, outcome, plain_repo
 from tests.processes import gone
 
 # Scores the number in artefact/model, or asks a predictor for it; `mode` makes it fail in every way a hook can.
@@ -574,6 +575,53 @@ def test_training_cannot_reach_the_hook(bench: Make) -> None:
     told = failed(made.run(code), "crash", "train", "exit_1")
 
     assert told.split("\n")[0].strip() == "none"
+
+
+# Warming up
+
+READY = """
+import os
+ready = int(os.environ["GITRESEARCH_READY"])
+os.write(ready, b"1")
+os.read(ready, 1)
+"""
+WITH_DATA = HOOK.replace('"prepare": dict', '"prepare": lambda: dict(train=request["settings"]["train"])')
+
+
+def test_the_clock_starts_with_the_data(bench: Make, tmp_path: Path) -> None:
+    """A program warms up before an empty folder; with its data its clock starts. Both times are in the note."""
+    (tmp_path / "train/deep").mkdir(parents=True)
+    (tmp_path / "train/deep/words").write_text("0.25")
+    made = bench(budget="warmup_seconds = 10", files={"hooks/hook.py": WITH_DATA}, train=str(tmp_path / "train"))
+    code = f"""
+import os, time
+place = os.environ["GITRESEARCH_DATA"]
+assert os.listdir(place) == []
+time.sleep(0.4)
+{READY}
+assert os.listdir(place) == ["deep"]
+open(os.environ["GITRESEARCH_ARTEFACT"] + "/model", "w").write(open(place + "/deep/words").read())
+"""
+    result = made.run(code)
+
+    assert (result.run.status, result.run.metrics.get("loss"), result.failure) == ("ok", 0.25, None)
+    assert result.run.warmup_seconds >= 0.4
+    assert result.run.train_seconds < result.run.warmup_seconds < result.run.wall_seconds
+    note = replace(outcome(), runs=(result.run,)).note()
+    assert Outcome.parse(note).runs == (result.run,)
+    assert b"warmup" not in outcome().note()
+    assert (tmp_path / "train/deep/words").read_text() == "0.25"
+
+
+def test_a_program_that_is_never_ready(bench: Make) -> None:
+    """One that ends without a word crashed, and one that warms up for too long overran; neither trained."""
+    made = bench(budget="warmup_seconds = 0.4")
+    assert "was never given its data" in failed(made.run(GOOD), "crash", "train", "never_ready")
+
+    result = made.run("import time; time.sleep(5)")
+
+    assert "was not ready" in failed(result, "train_budget_overrun", "train", "warmup_budget")
+    assert result.run.train_seconds == 0 < result.run.warmup_seconds
 
 
 # Predictors

@@ -14,12 +14,13 @@ The clock is the parent's: CPU seconds of the whole process tree by the kernel's
 monotonic clock. What the program does to its own clock changes nothing.
 """
 
+from gitresearch.sandbox.gate import Gate
 from gitresearch.sandbox.ladder import choose, probe
 from gitresearch.sandbox.process import Process, run
 from gitresearch.sandbox.waiting import until_ended
 from gitresearch.sandbox.world import Ended, Limits, Sandbox, World, interpreter, interpreter_folders
 
 __all__ = [
-    "Ended", "Limits", "Process", "Sandbox", "World", "choose", "interpreter", "interpreter_folders",
+    "Ended", "Gate", "Limits", "Process", "Sandbox", "World", "choose", "interpreter", "interpreter_folders",
     "probe", "run", "until_ended",
 ]  # fmt: skip

@@ -39,7 +39,8 @@ class Process:
             self._popen = subprocess.Popen(
                 _held(limits, self._report.asked_for(command)), stdin=stdin,
                 stdout=write if stdout is None else stdout, stderr=write,
-                cwd=world.root, env=env, start_new_session=True, pass_fds=self._report.handles,
+                cwd=world.root, env=env, start_new_session=True,
+                pass_fds=(*self._report.handles, *([world.gate.handle] if world.gate else [])),
             )  # fmt: skip
         except OSError:
             os.close(read)
@@ -48,16 +49,24 @@ class Process:
         finally:
             os.close(write)
             self._report.hang_up()
+            if world.gate:
+                world.gate.hang_up()
         self.started = time.monotonic()
         self._log = _Log(read, limits.log_bytes)
         self.cpu = 0.0
         self.peak = 0
         self._seen: dict[psutil.Process, float] = {}  # CPU seconds of its own that each process had when last seen
         self._past = 0.0  # of those that are gone
+        self._before = 0.0, 0.0  # CPU and wall seconds before the gate
 
     @property
     def wall(self) -> float:
         return time.monotonic() - self.started
+
+    @property
+    def used(self) -> tuple[float, float]:
+        """CPU and wall seconds since the gate, or since the start."""
+        return self.cpu - self._before[0], self.wall - self._before[1]
 
     def wait(
         self, cancel: threading.Event | None = None, on_tick: Callable[[float], None] = lambda _used: None
@@ -72,17 +81,21 @@ class Process:
             self._log.finish()
             self._report.read()
             raise
-        wall = self.wall
+        if self.world.gate is not None and not self.world.gate.opened:
+            self._before = self.cpu, self.wall
+        cpu, wall = self.used
         self._end_survivors()
         log, stopped_by = self._log.finish(), stopped_by or self._late()
         began = self._report.read() or bool(stopped_by) or status != 1 or log.startswith(b"bwrap: execvp")
-        return Ended(status, stopped_by, self.cpu, wall, self.peak, log, self._log.total, began)
+        before = self._before[0 if self.limits.cpu_seconds is not None else 1]
+        return Ended(status, stopped_by, cpu, wall, self.peak, log, self._log.total, began, before)
 
     def _watch(self, cancel: threading.Event | None, on_tick: Callable[[float], None]) -> tuple[int, str]:
         """Exit code and the limit that was met, if one was."""
         last_tick, last_disk = 0.0, self.started
         while (status := self._reap()) is None:
             stopped_by = self._over(self._measure(), cancel)
+            self._let_in()
             if not stopped_by and time.monotonic() - last_disk > 1.0:
                 stopped_by = "disk" if self._disk() > self.limits.disk_bytes else ""
                 last_disk = time.monotonic()
@@ -91,16 +104,32 @@ class Process:
                 return self._reap(block=True) or 0, stopped_by
             if self.wall - last_tick > 0.5:
                 last_tick = self.wall
-                on_tick(self.cpu if self.limits.cpu_seconds is not None else self.wall)
+                on_tick(self.used[0 if self.limits.cpu_seconds is not None else 1])
             until_ended(self._popen.pid, POLL_SECONDS, POLL_SECONDS if self.wall > 0.5 else POLL_SECONDS / 10)
         return status, ""
+
+    def _let_in(self) -> None:
+        """Open the gate to a program that is ready; its clock starts with what all its processes have used by now."""
+        gate = self.world.gate
+        if gate is not None and gate.knocked():
+            self._before = self.cpu, self.wall
+            gate.open()
+
+    def _times(self) -> tuple[tuple[str, bool], ...]:
+        """The clocks that count now, and whether they have run out."""
+        gate, (cpu, wall) = self.world.gate, self.used
+        if gate is not None and not gate.opened:
+            over = wall > gate.wall_seconds or (gate.cpu_seconds is not None and cpu > gate.cpu_seconds)
+            return (("warmup", over),)
+        most = self.limits.cpu_seconds
+        return ("cpu", most is not None and cpu > most), ("wall", wall > self.limits.wall_seconds)
 
     def _late(self) -> str:
         """The limit that a program had passed when it ended by itself, before that was seen."""
         limits = self.limits
         if self._log.full:
             return "log"
-        if limits.cpu_seconds is not None and self.cpu > limits.cpu_seconds:
+        if limits.cpu_seconds is not None and self.used[0] > limits.cpu_seconds:
             return "cpu"
         return "disk" if self._disk() > limits.disk_bytes else ""
 
@@ -151,8 +180,7 @@ class Process:
         limits = self.limits
         checks = (
             ("cancelled", cancel is not None and cancel.is_set()),
-            ("cpu", limits.cpu_seconds is not None and self.cpu > limits.cpu_seconds),
-            ("wall", self.wall > limits.wall_seconds),
+            *self._times(),
             ("memory", self.peak > limits.memory_bytes),
             ("processes", processes > limits.processes),
             ("log", self._log.full),

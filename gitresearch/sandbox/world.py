@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gitresearch.errors import GitResearchError
+from gitresearch.sandbox.gate import Gate
 
 TRIAL = "/trial"
 
@@ -37,12 +38,14 @@ class World:
     writable: Mapping[str, Path] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     python: str = sys.executable
+    gate: Gate | None = None  # what it waits at before its task; its clock starts there
 
 
 @dataclass(frozen=True)
 class Ended:
     """How a program ended. `stopped_by` names the limit that ended it, or `cancelled`; empty where it ended itself.
-    `began` is False where its world could not be made, which is no fault of its own."""
+    `began` is False where its world could not be made, which is no fault of its own. Seconds count from the gate, where
+    there is one; `warmup_seconds` are those before it, by the clock that counts."""
 
     exit_code: int
     stopped_by: str
@@ -52,6 +55,7 @@ class Ended:
     log: bytes
     log_bytes: int
     began: bool = True
+    warmup_seconds: float = 0.0
 
     @property
     def signal_name(self) -> str:

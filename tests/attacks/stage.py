@@ -40,6 +40,7 @@ train = "python train.py"
 metric = "bits"
 [budget]
 clock = "{clock}"
+warmup_seconds = {warmup}
 train_seconds = {train}
 eval_seconds = {score}
 disk_mb = {disk}
@@ -59,6 +60,13 @@ import json, os
 bits = json.load(open(os.environ["GITRESEARCH_DATA"] + "/bits.json"))
 model = [sum(bits) / len(bits)] * len(bits)
 json.dump(model, open(os.environ["GITRESEARCH_ARTEFACT"] + "/model", "w"))
+"""
+# What a recipe says where it may warm up.
+READY = """
+import os
+ready = int(os.environ["GITRESEARCH_READY"])
+os.write(ready, b"1")
+os.read(ready, 1)
 """
 # What every thief needs: to try one thing after the other, and to leave what was found as a perfect model.
 THIEF = """
@@ -169,7 +177,16 @@ class Stage:
         """The evaluator for a recipe, or the weakened one."""
         weak = weak or Weak()
         settings = f'hook = "hook.py"\nhook_seconds = 3\nsettings = {{ weak = "{weak.hook}" }}'
-        told = {"clock": "wall", "train": 20, "score": 20, "disk": 100, "memory": 1000, "processes": 64, "artefact": 0}
+        told = {
+            "clock": "wall",
+            "warmup": 0,
+            "train": 20,
+            "score": 20,
+            "disk": 100,
+            "memory": 1000,
+            "processes": 64,
+            "artefact": 0,
+        }
         text = STUDY_TOML.format(
             predict='predict = "python predict.py"' if recipe.predict else "",
             evaluator=f"pattern = '''{weak.pattern}'''" if weak.pattern else settings,

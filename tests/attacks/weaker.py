@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from gitresearch.evaluate import Evaluator
+from gitresearch.handover import Handover
 from gitresearch.repo import Repo
 from gitresearch.sandbox import Ended, Process, World
 from tests.build import git
 
-_EXPORT, _WORLD, _POPEN = Evaluator._export, Evaluator._world, subprocess.Popen
+_EXPORT, _WORLD, _POPEN, _HANDOVER = Evaluator._export, Evaluator._world, subprocess.Popen, Handover.__init__
 
 
 def checkout(self: object, commit: str, root: str, dest: Path) -> None:
@@ -66,3 +67,31 @@ def asks_politely(self: Process) -> None:
 
 
 ASKS_POLITELY = {"gitresearch.sandbox.process.Process.kill": asks_politely}
+
+
+def early(self: Handover, data: Path, top: Path) -> None:
+    """The real data from the start."""
+    _HANDOVER(self, data, top)
+    self.give()
+
+
+def starts_anew(self: Process) -> None:
+    """A clock that starts again with each word of the program."""
+    gate = self.world.gate
+    assert gate is not None
+    with suppress(BlockingIOError):
+        if os.read(gate._ours, 1):
+            self._before = self.cpu, self.wall
+            if not gate.opened:
+                gate.open()
+
+
+def only_the_first(top: Any, _most: int) -> set[Any]:
+    """The processes of a run, but for those that its first one started."""
+    return {top}
+
+
+ONE_PROCESS = {
+    "gitresearch.sandbox.process._tree": only_the_first,
+    "gitresearch.sandbox.process.Process._late": lambda _: "",
+}

@@ -1,6 +1,7 @@
 """Leaves its computing to a process in a session of its own and sleeps, where processor time counts."""
 
 from tests.attacks.stage import HONEST, Recipe, Weak, ends
+from tests.attacks.weaker import ONE_PROCESS
 
 TRAIN = (
     """
@@ -19,8 +20,5 @@ time.sleep(1.5)
 )
 RECIPE = Recipe(
     TRAIN, "train_budget_overrun", gained=ends("ok"), budget={"clock": "cpu", "train": 0.4},
-    weak=Weak(without={
-        "gitresearch.sandbox.process._tree": lambda top, _most: {top},
-        "gitresearch.sandbox.process.Process._late": lambda _: "",
-    }),
+    weak=Weak(without=ONE_PROCESS),
 )  # fmt: skip
