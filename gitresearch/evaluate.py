@@ -20,7 +20,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from gitresearch import failures, machine, sandbox
+from gitresearch import accelerator, failures, machine, sandbox
+from gitresearch.accelerator import Accelerators
 from gitresearch.errors import FormatError, GitResearchError
 from gitresearch.handover import Handover
 from gitresearch.hooks import Hook, HookFault, Scoring, export_hook
@@ -119,6 +120,7 @@ class Evaluator:
         self.on_event = on_event
         self.hook: Hook | None = None
         self.work: Workdir | None = None
+        self.accelerators = Accelerators()
         self.data: dict[str, Path] = {}
         self.data_digest = ""
         self.python = _interpreter(study.recipe.python)
@@ -193,20 +195,46 @@ class Evaluator:
         self.work = self.work or Workdir(self.cache / "work")
         with self.work.borrowed(f"run-{trial.short}") as top:
             job = _Job(trial, top, purpose, seed, cancel, Run(seed, purpose, "ok", started=now()))
-            failure = None
-            try:
-                self._phases(job)
-            except _Stopped as stopped:
-                job.run, failure = replace(job.run, status=stopped.status), stopped.failure
-            except HookFault as fault:
-                job.run = replace(job.run, status="harness_abort")
-                failure = Failure("hook", "HookFault", (*fault.lines, fault.message))
-            except OSError as error:
-                job.run = replace(job.run, status="harness_abort")
-                failure = Failure("harness", type(error).__name__, (str(error)[:300],))
+            failure = self._attempt(job)
+            if self._alone and job.run.status != "harness_abort" and (others := self.accelerators.spoilt()):
+                job.run = replace(job.run, status="harness_abort", metrics={})
+                failure = Failure("harness", "accelerator_in_use", (*others, "it was so at the end of the run"))
             self._tell(job, "done")
             run = replace(job.run, wall_seconds=round(time.monotonic() - started, 3))
         return RunResult(run, failure, self.environment(), self.binding(trial))
+
+    @property
+    def _alone(self) -> bool:
+        """Whether the clock counts what others do on an accelerator."""
+        return self.study.budget.clock == "wall"
+
+    def _attempt(self, job: _Job) -> Failure | None:
+        """Take the job through its phases; why it failed, if it did."""
+        try:
+            self._await_accelerator(job)
+            with self.accelerators.running():
+                self._phases(job)
+        except _Stopped as stopped:
+            job.run = replace(job.run, status=stopped.status)
+            return stopped.failure
+        except HookFault as fault:
+            job.run = replace(job.run, status="harness_abort")
+            return Failure("hook", "HookFault", (*fault.lines, fault.message))
+        except OSError as error:
+            job.run = replace(job.run, status="harness_abort")
+            return Failure("harness", type(error).__name__, (str(error)[:300],))
+        return None
+
+    def _await_accelerator(self, job: _Job) -> None:
+        """Wait for an accelerator that nobody else uses, and say so; give up in time."""
+        if not self._alone:
+            return
+        limit = accelerator.WAIT_SECONDS
+        others = self.accelerators.wait_until_free(job.cancel, lambda used: self._tell(job, "in use", used, limit))
+        if others:
+            cancelled = job.cancel is not None and job.cancel.is_set()
+            label = "cancelled" if cancelled else "accelerator_in_use"
+            raise _Stopped("harness_abort", Failure("harness", label, others))
 
     def _phases(self, job: _Job) -> None:
         self._tell(job, "preflight")

@@ -26,6 +26,7 @@ _CLOCKS = ("cpu", "wall")
 _ROSTER = re.compile(r"specialists|generalist|generics(?::([1-9][0-9]?))?")
 # CPU seconds can't be spent faster than one a second and core; four times that is a process that mostly waits.
 WALL_FACTOR, WALL_GRACE = 4.0, 30.0
+ACCELERATOR_WAIT = 600.0  # how long a run waits for an accelerator that somebody else is on
 TALK_FACTOR = 5.0  # of the evaluation's budget: the hook waits longer than its predictor may run
 ANYTHING = "You improve the recipe by any change that you believe in, wherever in your surface it lies."
 
@@ -371,6 +372,7 @@ class Study:
         """Wall seconds that a run takes at most: training, three calls of the hook, the talk with the predictor."""
         trains = self.budget.warmup_seconds + self.budget.train_seconds
         waits = WALL_FACTOR * trains + TALK_FACTOR * self.budget.eval_seconds + 3 * WALL_GRACE
+        waits += ACCELERATOR_WAIT if self.budget.clock == "wall" else 0.0
         return waits + 3 * self.evaluator.hook_seconds
 
     @property

@@ -40,6 +40,7 @@ ORDER = [
         "repo",
         "sandbox",
         "machine",
+        "accelerator",
         "workdir",
         "handover",
         "failures",

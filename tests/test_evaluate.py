@@ -18,6 +18,8 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
+from gitresearch import accelerator
+from gitresearch.accelerator import Accelerators
 from gitresearch.errors import GitResearchError
 from gitresearch.evaluate import Evaluator, Event, RunResult
 from gitresearch.hooks import HookFault, strict_reply
@@ -575,6 +577,45 @@ def test_training_cannot_reach_the_hook(bench: Make) -> None:
     told = failed(made.run(code), "crash", "train", "exit_1")
 
     assert told.split("\n")[0].strip() == "none"
+
+
+# An accelerator in somebody else's use
+
+
+class Crowded(Accelerators):
+    """Somebody else is there at these looks."""
+
+    def __init__(self, *looks: bool) -> None:
+        super().__init__()
+        self.looks = list(looks)
+
+    def others(self) -> tuple[str, ...]:
+        return ("process 1 uses 4000 MiB",) if self.looks and self.looks.pop(0) else ()
+
+
+def test_somebody_else_on_the_accelerator(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before a run they are waited for, in time or not; after it its clock is spoilt. Either way the trial is not
+    blamed, and a spoilt run has no score. A clock of CPU seconds is not spoilt by them."""
+    monkeypatch.setattr(accelerator, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(accelerator, "SETTLE_SECONDS", 0.01)
+    made = bench()
+    made.evaluator.accelerators = Crowded(True, False, False)
+    assert made.run().run.status == "ok"
+    assert next(event.phase for event in made.events) == "in use"
+
+    made.evaluator.accelerators = Crowded(False, *[True] * 9)
+    failed(made.run(), "harness_abort", "harness", "accelerator_in_use")
+    made.evaluator.accelerators = Crowded(False, *[True] * 9)
+    failed(made.run("raise ValueError"), "harness_abort", "harness", "accelerator_in_use")
+
+    monkeypatch.setattr(accelerator, "WAIT_SECONDS", 0.0)
+    made.evaluator.accelerators = Crowded(*[True] * 9)
+    made.events.clear()
+    failed(made.run(), "harness_abort", "harness", "accelerator_in_use")
+    assert [event.phase for event in made.events] == ["done"]
+    budget = replace(made.evaluator.study.budget, clock="cpu")
+    made.evaluator.study = replace(made.evaluator.study, budget=budget)
+    assert made.run().run.status == "ok"
 
 
 # Warming up

@@ -59,6 +59,9 @@ class Plain:
             self.phases[key] = event.phase
             if event.phase in ("train", "score"):
                 self.line(f"{event.trial[:8]}  {event.phase:<9} {event.purpose}, budget {event.budget:g} s")
+            elif event.phase == "in use":
+                told = f"somebody else is on the accelerator; waiting for {event.budget:g} s at most"
+                self.line(f"{event.trial[:8]}  {'waits':<9} {told}")
 
     def proposed(self, trial: Trial) -> None:
         self.line(f"{trial.short}  proposed  {trial.specialist}: {printable(trial.subject)}")
