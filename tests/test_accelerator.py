@@ -108,12 +108,14 @@ def test_a_number_of_another_world(smi: Smi) -> None:
         assert found.others() == ()
 
 
-def test_it_is_waited_for(smi: Smi, stranger: int) -> None:
+def test_it_is_waited_for(smi: Smi, stranger: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until they have left, or for so long; what is waited is told. A cancelled wait ends."""
     waits: list[float] = []
+    monkeypatch.setattr(accelerator, "WAIT_SECONDS", 20.0)
     smi(apps=f"{stranger}, 4000", then="", at=3)
     assert Accelerators().wait_until_free(None, waits.append) == ()
     assert len(waits) == 2
+    monkeypatch.setattr(accelerator, "WAIT_SECONDS", 0.0)
     smi(apps=f"{stranger}, 4000")
     assert Accelerators().wait_until_free(None, waits.append) == (f"process {stranger} uses 4000 MiB",)
     cancel, waits = threading.Event(), []
