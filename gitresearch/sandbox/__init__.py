@@ -6,9 +6,9 @@ user namespaces of its own; it ends with us, and nothing it started outlives it.
 memory, processes, log, size of one file): the program can read and write whatever the user can, and outcomes say so.
 
 What is not covered at either level: side channels through timing and caches, bugs of the kernel, memory of an
-accelerator, files that are deleted but open, keys in the kernel's session keyring. /tmp and /dev/shm lie in memory,
-each up to the limit for disk, beside the limit for memory. Memory and processes are counted 20 times a second and disk
-once, so a limit can be passed for that long.
+accelerator. /tmp and /dev/shm lie in memory, each up to the limit for disk, beside the limit for memory; files without
+a name count as disk. Memory and processes are counted 20 times a second and disk once, so a limit can be passed for
+that long.
 
 The clock is the parent's: CPU seconds of the whole process tree by the kernel's accounting, wall seconds by the
 monotonic clock. What the program does to its own clock changes nothing.

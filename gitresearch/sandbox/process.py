@@ -4,6 +4,7 @@ import os
 import resource
 import select
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from gitresearch.sandbox import keyring
 from gitresearch.sandbox.waiting import until_ended
 from gitresearch.sandbox.world import Ended, Limits, Sandbox, World, environment
 
@@ -32,6 +34,8 @@ class Process:
     ) -> None:  # fmt: skip
         self.limits, self.world = limits, world
         command, env = box.command(argv, world, limits), environment(box, world)
+        if box.level != "none":
+            keyring.renew()
         read, write = os.pipe()
         self._report = _Report(box)
         self._own_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -188,7 +192,8 @@ class Process:
         return next((name for name, over in checks if over), "")
 
     def _disk(self) -> int:
-        return sum(_size(folder) for folder in (self.world.root, *self.world.writable.values()))
+        named = sum(_size(folder) for folder in (self.world.root, *self.world.writable.values()))
+        return named + _nameless(process.pid for process in self._seen)
 
     def kill(self) -> None:
         """End the whole tree now."""
@@ -287,6 +292,20 @@ def _size(folder: Path) -> int:
         except OSError:
             return sys.maxsize
     return total
+
+
+def _nameless(pids: Iterable[int]) -> int:
+    """Bytes of the files without a name that processes hold open, each file once: deleted ones, and those in memory
+    alone (memfd), which count for no process's memory while they are not mapped."""
+    sizes: dict[tuple[int, int], int] = {}
+    for pid in pids:
+        with suppress(OSError), os.scandir(f"/proc/{pid}/fd") as handles:
+            for handle in handles:
+                with suppress(OSError):
+                    facts = os.stat(handle.path)
+                    if facts.st_nlink == 0 and stat.S_ISREG(facts.st_mode):
+                        sizes[facts.st_dev, facts.st_ino] = facts.st_blocks * 512
+    return sum(sizes.values())
 
 
 class _Report:

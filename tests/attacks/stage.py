@@ -152,6 +152,7 @@ class Recipe:
     budget: Mapping[str, Any] = field(default_factory=dict)
     purposes: tuple[str, ...] = ("screen",)
     both: Mapping[str, Any] = field(default_factory=dict)  # patched for either evaluator, to save time
+    needs: Callable[[], bool] = lambda: True  # what the machine must have for it to be tried
     fast: bool = False  # among the tests of every minute
 
 

@@ -41,8 +41,8 @@ def honest(stage: Stage) -> float:
 def test_it_gains_nothing(name: str, stage: Stage, honest: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run ends as it must and nothing is gained; where one rule is left out, it is."""
     attack = recipe(name)
-    if BWRAP is None:
-        pytest.skip("bubblewrap is not installed")
+    if BWRAP is None or not attack.needs():
+        pytest.skip("bubblewrap is not installed" if BWRAP is None else "the machine has no such hole")
     for target, stand_in in attack.both.items():
         monkeypatch.setattr(target, stand_in)
     seen = stage.run(attack, None, honest)
