@@ -10,9 +10,10 @@ if os.fork() == 0:
     end = time.process_time() + 1.5
     while time.process_time() < end:
         pass
+    open("computed", "w").close()
     os._exit(0)
 """
-TRAIN = BURN + READY + "time.sleep(1.5)\n" + HONEST
+TRAIN = BURN + READY + "while not os.path.exists('computed'):\n    time.sleep(0.05)\n" + HONEST
 RECIPE = Recipe(
     TRAIN, "train_budget_overrun", Weak(without=ONE_PROCESS), ends("ok"),
     budget={"clock": "cpu", "warmup": 20, "train": 0.4},

@@ -12,9 +12,11 @@ if os.fork() == 0:
         end = time.process_time() + 1.0
         while time.process_time() < end:
             pass
+        open("computed", "w").close()
     os._exit(0)
 os.wait()
-time.sleep(1.5)
+while not os.path.exists("computed"):
+    time.sleep(0.05)
 """
     + HONEST
 )

@@ -8,9 +8,9 @@ TRAIN = (
 import time
 for _ in range(40):
     if os.fork() == 0:
-        time.sleep(0.5)
+        time.sleep(1.2)
         os._exit(0)
-time.sleep(0.3)
+time.sleep(1)
 """
 )
 RECIPE = Recipe(TRAIN, "resource_limit", NO_LIMITS, ends("ok"), budget={"processes": 16})

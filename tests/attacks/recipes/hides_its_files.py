@@ -13,7 +13,7 @@ for number in range(4):
     held.append(os.memfd_create("file"))
     for handle in held[-2:]:
         os.write(handle, b"x" * (3 << 20))
-time.sleep(2)
+time.sleep(2.5)
 """
 )
 WEAK = Weak(without={"gitresearch.sandbox.process._nameless": lambda _: 0})
