@@ -63,9 +63,7 @@ def _history(specialist: Specialist, lineage: Lineage, parent: str, facts: Facts
         saturation(lineage, specialist),
         unexplored(specialist, facts.untouched),
         board("Best scores", lineage, lineage.leaderboard(LEADERS)),
-        board(
-            "Tried from this parent", lineage, [n for n in lineage.children(parent, LOOKED_AT) if n.offered][-RECENT:]
-        ),
+        board("Tried from this parent", lineage, tried(lineage, parent)),
         board(f"Latest of {specialist.name}", lineage, lineage.offered(RECENT, specialist.name)),
         failed(lineage, lineage.failures(FAILURES), facts.evidence),
         near_misses(lineage, facts.shortfall),
