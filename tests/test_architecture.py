@@ -38,6 +38,7 @@ ORDER = [
     ),
     *(
         "repo",
+        "pinned",
         "sandbox",
         "machine",
         "accelerator",
@@ -55,7 +56,7 @@ ORDER = [
     *("agents.desk", "agents.prompt", "agents.folder"),
     *("agents.patch", "agents.offline", "agents.openai", "agents.command"),
     *("evaluate", "spending", "briefing", "propose", "serve"),
-    *("witness", "lab", "loop", "engines", "review", "sync", "audit", "cli"),
+    *("witness", "lab", "loop", "engines", "review", "sync", "audit", "guard", "cli"),
 ]
 
 # Each verb is called by the loop or the command line, never by another verb.

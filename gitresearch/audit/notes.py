@@ -36,16 +36,18 @@ def read(repo: Repo, ref: str, evaluator: str, tip: str, known: Sequence[Signer]
         for link in repo.chain(tip):
             chain.commits.add(link.oid)
             chain.latest = max(chain.latest, link.time)
-            chain.findings += _link(repo, chain, link, known)
+            chain.findings += check(repo, chain, link, known)
     except GitResearchError as error:
         chain.findings.append(Finding(ref, "an unbroken chain of notes", error.message))
-    chain.findings = _told_once(chain.findings)
+    chain.findings = told_once(chain.findings)
     return chain
 
 
-def _link(repo: Repo, chain: Chain, link: Link, known: Sequence[Signer]) -> Iterator[Finding]:
+def check(repo: Repo, chain: Chain, link: Link, known: Sequence[Signer] | None) -> Iterator[Finding]:
+    """What is wrong with one commit on what its chain holds so far, to which it is added. `known` is None where nobody
+    said who may sign."""
     where = f"{chain.ref} at {link.oid[:8]}"
-    if why := _unsigned(link, chain.evaluator, known):
+    if known is not None and (why := _unsigned(link, chain.evaluator, known)):
         yield Finding(where, "the evaluator signed it", why)
     if _forked(link):
         yield Finding(where, "one line of notes commits", f"it has {len(link.parents)} parents")
@@ -116,7 +118,7 @@ def _unsigned(link: Link, evaluator: str, known: Sequence[Signer]) -> str:
     return ""
 
 
-def _told_once(findings: Iterable[Finding]) -> list[Finding]:
+def told_once(findings: Iterable[Finding]) -> list[Finding]:
     """The findings, one for many that say the same of a ref's commits: an unlisted key signs them all."""
     grouped: dict[tuple[str, str, str], list[Finding]] = {}
     for one in findings:

@@ -44,7 +44,7 @@ def audit(
     report.findings += _odd(repo)
     known_trials = {record.trial.oid: record.trial for record in records}
     for record in records:
-        report.findings += trials.check(repo, study, base, record.trial, known_trials)
+        report.findings += trials.check(repo, study, base, record.trial, known_trials.get)
     report.trials = len(records)
     told = [chain for chain in chains if chain.ref.startswith(OUTCOMES)]
     report.evaluators = sorted({chain.evaluator for chain in told if chain.versions})
@@ -71,7 +71,7 @@ def _unseen(chains: Sequence[notes.Chain], seen: Mapping[str, str]) -> Iterator[
 def _outcomes(
     repo: Repo, study: Study, base: str, chains: Sequence[notes.Chain], known: Mapping[str, Trial]
 ) -> Iterator[Finding]:
-    pins = Pins(base, _hook_digest(repo, study, base), _data(chains, known))
+    pins = Pins(base, hook_digest(repo, study, base), _data(chains, known))
     elsewhere = _of_other_studies(repo, study)
     for chain in chains:
         for oid, said in chain.versions.items():
@@ -133,7 +133,7 @@ def _data(chains: Sequence[notes.Chain], known: Mapping[str, Trial]) -> str | No
     return None
 
 
-def _hook_digest(repo: Repo, study: Study, base: str) -> str:
+def hook_digest(repo: Repo, study: Study, base: str) -> str:
     """What the base commit's hook is called by, as the evaluator names it."""
     hook = study.evaluator.hook
     if not hook:

@@ -11,9 +11,10 @@ import click
 
 from gitresearch.audit import Report
 from gitresearch.audit import audit as audit_of
-from gitresearch.cli.context import Opened, listed_signers, open_repo, open_study, read_signers, say
+from gitresearch.cli.context import Opened, open_repo, open_study, say
 from gitresearch.cli.look import as_json, emit
 from gitresearch.errors import GitResearchError
+from gitresearch.pinned import listed_signers, read_signers
 from gitresearch.repo import Repo
 from gitresearch.study import SIGNERS_FILE
 from gitresearch.text import plural, printable

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import click
 
-from gitresearch.errors import FormatError, GitResearchError
+from gitresearch.errors import GitResearchError
 from gitresearch.lineage import Lineage
+from gitresearch.pinned import listed_signers, study_of
 from gitresearch.repo import Record, Repo
-from gitresearch.signing import Signer, allowed, signers
+from gitresearch.signing import allowed
 from gitresearch.study import SIGNERS_FILE, STUDY_FILE, Price, Prices, Study, StudyError, load
 from gitresearch.tables import read
 from gitresearch.text import one_line, printable
@@ -74,12 +75,7 @@ def open_study(*, begin: bool = False) -> Opened:
 
 def begun_study(repo: Repo, name: str, base: str) -> Opened:
     """A study as its base commit holds it."""
-    data = repo.read_file(base, STUDY_FILE)
-    if data is None:
-        raise StudyError(f"the base commit {base[:8]} of study {name} holds no {STUDY_FILE}", "gitresearch init")
-    study = load(data.decode("utf-8", "replace"), f"{base[:8]}:{STUDY_FILE}")
-    if study.name != name:
-        raise StudyError(f"the base commit {base[:8]} of study {name} holds study {study.name}", "gitresearch init")
+    study = study_of(repo, name, base)
     for who in repo.unbelieved(name):
         say(f"no outcome of {who} counts: its notes are signed by no key that the study lists; see gitresearch audit")
     return Opened(repo, study, base)
@@ -140,21 +136,6 @@ def _check_parts(repo: Repo, study: Study, base: str) -> None:
         sources = {path: repo.blob(file.oid) for path, file in files.items() if surface.symbols_in(path)}
         if missing := surface.undefined(sources):
             raise StudyError(f"the surface of {specialist.name} names {missing[0]}, which no file defines", hint)
-
-
-def listed_signers(repo: Repo, base: str) -> list[Signer]:
-    """The keys that a study takes outcomes from, by its base commit."""
-    data = repo.read_file(base, SIGNERS_FILE)
-    return read_signers(data, f"{base[:8]}:{SIGNERS_FILE}") if data is not None else []
-
-
-def read_signers(data: bytes, where: str) -> list[Signer]:
-    """The keys that a file lists; an error that names the file."""
-    try:
-        return signers(data.decode("utf-8", "replace"))
-    except FormatError as error:
-        why = f"{where} can't be read: {error.message}"
-        raise GitResearchError(why, "man ssh-keygen, under ALLOWED SIGNERS; gitresearch key prints a line") from None
 
 
 def warn_unlisted(opened: Opened) -> None:

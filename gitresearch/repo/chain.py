@@ -41,23 +41,34 @@ class Chain(Starting):
         }
 
     @guarded("read the chain of notes")
-    def chain(self, tip: str) -> Iterator[Link]:
-        """The notes commits below a tip by first parents, oldest first. GitResearchError where one is missing."""
-        commits: list[tuple[str, tuple[str, ...], str]] = []
-        following: str | None = tip
-        while following:
-            tree = self._tree(following)
-            raw = bytes(self._odb.read(following)[1])
-            parents = _parents(raw)
-            commits.append((following, parents, tree))
-            following = parents[0] if parents else None
-        return self._links(commits)
+    def chain(self, tip: str, since: str = "") -> Iterator[Link]:
+        """The notes commits below a tip by first parents, oldest first; those above `since` alone, where that is one of
+        them. GitResearchError where one is missing."""
+        commits: list[tuple[str, tuple[str, ...]]] = []
+        for oid, parents in self._line(tip):
+            if oid == since:
+                return self._links(commits, self._tree(since))
+            commits.append((oid, parents))
+        return self._links(commits, None)
 
-    def _links(self, commits: list[tuple[str, tuple[str, ...], str]]) -> Iterator[Link]:
-        before: str | None = None
+    @guarded("read the chain of notes")
+    def stands_on(self, tip: str, below: str) -> bool:
+        """Whether a notes commit has another one below it, by first parents."""
+        return any(oid == below for oid, _ in self._line(tip))
+
+    def _line(self, tip: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """A commit and those below it by first parents, each with its parents."""
+        while tip:
+            self._tree(tip)
+            parents = _parents(bytes(self._odb.read(tip)[1]))
+            yield tip, parents
+            tip = parents[0] if parents else ""
+
+    def _links(self, commits: list[tuple[str, tuple[str, ...]]], before: str | None) -> Iterator[Link]:
         while commits:
-            oid, parents, tree = commits.pop()
+            oid, parents = commits.pop()
             with errors("read the chain of notes"):  # not by the guard of who asks for it: that is left by now
+                tree = self._tree(oid)
                 payload, signature = signed_part(bytes(self._odb.read(oid)[1]))
                 notes = diff_notes(self._trees, before, tree)
             yield Link(oid, parents, payload, signature, notes, commit_time(payload), parse_start(payload))

@@ -53,6 +53,13 @@ class Core:
         with errors("open the repository"):
             return cls(discover(path), durable=durable, cache=cache)
 
+    def also_read(self, *folders: Path) -> None:
+        """Read objects from further object directories too, such as those of a push that a hook is asked about. Nothing
+        is written there."""
+        with errors("open the objects of a push"):
+            for folder in folders:
+                self._odb.add_disk_alternate(str(folder.absolute()))
+
     def _batch(self) -> Batch:
         return Batch(self.common_dir / "objects", durable=self._durable)
 

@@ -146,6 +146,12 @@ class Noting(Believing):
         self._trees.remember(made, root)
         return made
 
+    @guarded("read a note")
+    def note(self, tip: str, oid: str) -> bytes | None:
+        """The note about an oid in one notes commit."""
+        blob = find_note(self._trees, self._tree(tip), oid)
+        return self.blob(blob) if blob else None
+
     @guarded("read the outcome")
     def outcome(self, trial_oid: str) -> Outcome | None:
         """The trial's whole outcome (of several believed evaluators': the earliest). FormatError where it can't be

@@ -16,7 +16,7 @@ from gitresearch.repo.door import guarded
 from gitresearch.repo.leasing import Leasing
 from gitresearch.repo.ledger import Changes, Git, Ledger, uncollected
 from gitresearch.repo.locks import clear_old_locks
-from gitresearch.repo.objects import Batch, print_commit
+from gitresearch.repo.objects import Batch, Naming, print_commit
 from gitresearch.repo.packing import pack_if_needed
 from gitresearch.repo.refs import BEST, OUTCOMES, STUDIES, Moved
 from gitresearch.repo.values import NewTrial, Oddity, Record
@@ -67,11 +67,20 @@ class Repo(Chain, Leasing):
     @guarded("make the baseline")
     def make_baseline(self, study: str, base: str) -> Trial:
         """The trial of the unchanged recipe: the base's tree, names and times fixed, so every clone makes the same."""
-        who = f"{BASELINE} {lookup.commit_time(self._odb.read(base)[1])} +0000"
-        hypothesis = Hypothesis("measure the unchanged recipe", study, "baseline", operator="baseline")
-        raw = print_commit(self._tree(base), [base], who, who, hypothesis.message())
+        hypothesis, raw = self._baseline(study, base)
         with self._batch() as batch:
             return self._commit_trial(batch, hypothesis, raw)
+
+    @guarded("name the baseline")
+    def baseline(self, study: str, base: str) -> Trial:
+        """The trial that `make_baseline` makes; nothing is written."""
+        _, raw = self._baseline(study, base)
+        return read_commit(Naming().write("commit", raw), raw)
+
+    def _baseline(self, study: str, base: str) -> tuple[Hypothesis, bytes]:
+        who = f"{BASELINE} {lookup.commit_time(self._odb.read(base)[1])} +0000"
+        hypothesis = Hypothesis("measure the unchanged recipe", study, "baseline", operator="baseline")
+        return hypothesis, print_commit(self._tree(base), [base], who, who, hypothesis.message())
 
     def _commit_trial(
         self, batch: Batch, hypothesis: Hypothesis, raw: bytes, proposal: tuple[bytes, Sequence[bytes]] | None = None
@@ -213,6 +222,11 @@ class Repo(Chain, Leasing):
     def best(self, study: str) -> str | None:
         """The commit `best/<study>` points to."""
         return self._refs.get(BEST + checked_name(study))
+
+    @guarded("read a ref")
+    def ref(self, name: str) -> str | None:
+        """The oid that any ref holds, None where there is no such ref."""
+        return self._refs.get(name)
 
     # -- upkeep
 

@@ -13,10 +13,10 @@ import pytest
 
 from gitresearch import decision
 from gitresearch.audit import Report, audit
-from gitresearch.cli.context import listed_signers
 from gitresearch.cli.main import run as gitresearch
 from gitresearch.decision import REPRODUCED, Claimed, Spread
 from gitresearch.outcome import Outcome, Run, Summary, summarise
+from gitresearch.pinned import listed_signers
 from gitresearch.repo import Repo
 from gitresearch.repo.objects import print_commit
 from gitresearch.repo.refs import OUTCOMES
