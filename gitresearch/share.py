@@ -1,4 +1,4 @@
-"""The recipes and evaluator hooks that ship with the tool, wherever it is installed.
+"""The recipes, evaluator hooks and git hooks that ship with the tool, wherever it is installed.
 
 A checkout has them at its top; a wheel carries them inside the package. Nothing else depends on where they lie.
 """
@@ -13,9 +13,15 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def root() -> Path:
-    """The folder that holds `recipes/` and `evaluator_hooks/`: inside an installed package, else the checkout's top."""
+    """The folder that holds `recipes/`, `evaluator_hooks/` and `.githooks/`: inside an installed package, else the
+    checkout's top."""
     installed = _PACKAGE / "share"
     return installed if installed.is_dir() else _PACKAGE.parent
+
+
+def git_hooks() -> Path:
+    """The folder of the hooks that guard a repository, by the names that git calls them by."""
+    return root() / ".githooks"
 
 
 def recipes() -> dict[str, Path]:

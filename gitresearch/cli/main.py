@@ -38,6 +38,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "revoke": ("witness", "Take back an outcome that this clone recorded."),
     "export": ("export", "Print outcomes as signed statements for other tools."),
     "key": ("audit", "Print the line that lists this clone as an evaluator."),
+    "guard": ("guard", "Install git hooks that refuse forged or rewritten trials and notes."),
+    "receive": ("guard", "What those hooks call: check the ref updates on stdin."),
     "mcp": ("mcp", "Serve the study's tools to an agent over MCP."),
     "push": ("share", "Push trials, studies and notes to a remote."),
     "pull": ("share", "Fetch trials, studies and notes from a remote."),

@@ -1,0 +1,11 @@
+"""The evaluator itself writes a better score than its runs give."""
+
+from tests.attacks.pushes import nothing
+from tests.attacks.victim import Victim
+
+CLAIM = "the head folds the runs"
+WITHOUT = {"gitresearch.audit.outcomes._figures": nothing}
+
+
+def attack(victim: Victim) -> None:
+    victim.lie(victim.trial("discard"), score=0.001)
