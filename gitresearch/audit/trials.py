@@ -43,11 +43,9 @@ def _wrong(repo: Repo, study: Study, base: str, trial: Trial, known: Known) -> I
 
 
 def _modes(repo: Repo, trial: Trial) -> Iterator[tuple[str, str]]:
-    before, after = repo.files(trial.parents[0]), repo.files(trial.oid)
-    for path, file in after.items():
-        old = before.get(path)
-        if file != old and (file.mode not in ORDINARY or (old is not None and old.mode != file.mode)):
-            yield "ordinary files only", f"{path} has mode {file.mode:o}"
+    for path, (old, new) in repo.modes(trial.parents[0], trial.oid).items():
+        if new and (new not in ORDINARY or old not in (0, new)):
+            yield "ordinary files only", f"{path} has mode {new:o}"
 
 
 def _paths(repo: Repo, trial: Trial, edits: Edits) -> Iterator[tuple[str, str]]:

@@ -62,11 +62,16 @@ class Content(Core):
         return self._trees.edited(Naming(), self._tree(commit), edits)
 
     @guarded("compare two commits")
-    def edits(self, a: str, b: str, root: str = "") -> dict[str, bytes | None]:
-        """What makes the files of commit `a` under `root` those of commit `b`: new bytes by path, None deletes."""
-        old, new = self.files(a, root), self.files(b, root)
-        changed = [path for path in old.keys() | new.keys() if old.get(path) != new.get(path)]
-        return {path: self.blob(new[path].oid) if path in new else None for path in sorted(changed)}
+    def edits(self, a: str, b: str) -> dict[str, bytes | None]:
+        """What makes the files of commit `a` those of commit `b`: new bytes by path, None deletes."""
+        found = {path: new for path, _, new in self._trees.changes(self._tree(a), self._tree(b))}
+        return {path: self.blob(new.oid.hex()) if new else None for path, new in sorted(found.items())}
+
+    @guarded("compare two commits")
+    def modes(self, a: str, b: str) -> dict[str, tuple[int, int]]:
+        """The files that differ between two commits, with git's mode in the one and in the other; 0 where absent."""
+        found = self._trees.changes(self._tree(a), self._tree(b))
+        return {path: (int(old.mode, 8) if old else 0, int(new.mode, 8) if new else 0) for path, old, new in found}
 
     @guarded("merge two commits")
     def merge(self, first: str, second: str, root: str = "") -> Merge:

@@ -51,6 +51,27 @@ def test_a_file_is_read_as_committed(repo: Repo) -> None:
     assert repo.read_file(head, "train.py/x") is None
 
 
+def test_what_differs_is_what_git_says(repo: Repo) -> None:
+    """Files made, changed and deleted, a folder in the place of a file and the other way round, a mode: as `git diff`
+    tells them."""
+    head = repo.head_commit()
+    blob, script = (entry.oid for entry in list(repo.files(head).values())[:2])
+    rows = f"100644 blob {blob}\tlib\n100755 blob {script}\trun.sh\n100644 blob {blob}\tnew.py\n"
+    below = put_raw(repo, "tree", b"100644 x.py\0" + bytes.fromhex(blob))
+    made = subprocess.run(
+        ["git", "-C", str(repo.git_dir), "mktree"], input=f"{rows}040000 tree {below}\ttrain.py\n", text=True,
+        capture_output=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    other = commit_tree(repo, made)
+    for one, two in ((head, other), (other, head), (head, head)):
+        lines = git(repo, "diff-tree", "-r", "--no-renames", one, two).splitlines()
+        told = {line.split("\t")[1]: tuple(int(mode, 8) for mode in line[1:].split()[:2]) for line in lines}
+        assert repo.modes(one, two) == told
+        assert repo.edits(one, two) == {
+            path: repo.read_file(two, path) if modes[1] else None for path, modes in told.items()
+        }
+
+
 def test_edits_change_only_what_they_name(repo: Repo) -> None:
     """Modes stay, empty directories go, new ones come; the result is git's own tree."""
     head = repo.head_commit()
