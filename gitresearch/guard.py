@@ -92,11 +92,11 @@ class After:
 
     def listed(self, link: Link) -> Sequence[Signer] | None:
         """Who may sign a notes commit: whom the study of its trial lists, or any study where it is about no trial.
-        None where nobody is listed."""
+        None where such a study lists nobody."""
         about = {found.study for oid in link.notes if (found := self.trial(oid))}
         names = about or {*self.repo.studies(), *(ref.removeprefix(STUDIES) for ref in self.moved if _is(ref, STUDIES))}
-        known = [one for name in sorted(names) if (pinned := self.pinned(name)) for one in pinned.signers]
-        return known or None
+        lists = [pinned.signers for name in sorted(names) if (pinned := self.pinned(name))]
+        return [one for signers in lists for one in signers] if lists and all(lists) else None
 
 
 def check(repo: Repo, updates: Iterable[Update], *, deep: bool = True) -> list[Finding]:

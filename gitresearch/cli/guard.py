@@ -53,7 +53,8 @@ def _hooks_folder(repo: Repo) -> Path:
 def _refuse_others(path: Path) -> None:
     if path.is_symlink() or (path.exists() and MARK not in path.read_text("utf-8", "replace")):
         raise GitResearchError(
-            f"another hook is there: {path}", f"call ours from it: sh {shlex.quote(str(share.git_hooks() / path.name))}"
+            f"another hook is there: {path}",
+            f'call ours from it: sh {shlex.quote(str(share.git_hooks() / path.name))} "$@"',
         )
 
 
