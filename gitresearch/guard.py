@@ -2,8 +2,8 @@
 
 It judges updates of refs by the audit's own rules and reads what is new alone: a pushed trial and its parents, the
 notes commits above the present tip and the notes that they replace. Refs are taken as they will be, so a trial may
-stand on one that comes with it. What only all outcomes together can tell (references, rivals, shares of alpha, which
-trial is best) stays the audit's.
+stand on one that comes with it. What only all notes together can tell (references, rivals, shares of alpha, which trial
+is best, a run whose start came earlier) stays the audit's.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +20,7 @@ from gitresearch.repo import Repo
 from gitresearch.repo.chain import REPLACE, Link
 from gitresearch.repo.identity import EVALUATOR
 from gitresearch.repo.refs import BEST, OUTCOMES, PROPOSALS, STUDIES, TRIALS
-from gitresearch.signing import Signer, fingerprint, signer
+from gitresearch.signing import Signer
 from gitresearch.study import Study
 from gitresearch.trial import NAME, BranchName, Trial
 
@@ -93,7 +93,8 @@ class After:
     def listed(self, link: Link) -> Sequence[Signer] | None:
         """Who may sign a notes commit: whom the study of its trial lists, or any study where it is about no trial.
         None where such a study lists nobody."""
-        about = {found.study for oid in link.notes if (found := self.trial(oid))}
+        told = {*link.notes, *([link.start.trial] if link.start else [])}
+        about = {found.study for oid in told if (found := self.trial(oid))}
         names = about or {*self.repo.studies(), *(ref.removeprefix(STUDIES) for ref in self.moved if _is(ref, STUDIES))}
         lists = [pinned.signers for name in sorted(names) if (pinned := self.pinned(name))]
         return [one for signers in lists for one in signers] if lists and all(lists) else None
@@ -170,15 +171,12 @@ def _notes_moves(after: After, update: Update) -> Wrong:
 
 def _notes(after: After, update: Update) -> Iterator[Finding]:
     chain = notes.Chain(update.ref, update.ref.rpartition("/")[2])
-    key = _key(*after.repo.signed(update.old)) if update.old else b""
     said: set[str] = set()
     for link in after.repo.chain(update.new, update.old):
         if update.old and update.ref.startswith(OUTCOMES):
             _recall(after, chain, link, update.old)
         chain.findings += notes.check(after.repo, chain, link, after.listed(link))
-        mine = _key(link.payload, link.signature)
-        chain.findings += _one_key(chain, link, key, mine)
-        key = key or mine
+        chain.findings += _one_key(after, chain, link)
         said.update(link.notes)
     yield from notes.told_once(chain.findings)
     for oid in said & chain.versions.keys():
@@ -195,19 +193,11 @@ def _recall(after: After, chain: notes.Chain, link: Link, tip: str) -> None:
             chain.versions[oid] = []
 
 
-def _one_key(chain: notes.Chain, link: Link, first: bytes, key: bytes) -> Iterator[Finding]:
+def _one_key(after: After, chain: notes.Chain, link: Link) -> Iterator[Finding]:
     """Nobody goes on with a chain that another key began, also where a study of their own lists theirs."""
-    if first and key != first:
-        found = f"{fingerprint(key) if key else 'nobody'} goes on after {fingerprint(first)}"
+    if link.parents and not after.repo.same_key(link.parents[0], link.oid):
+        found = "it is not signed by the key that signed what it stands on"
         yield Finding(f"{chain.ref} at {link.oid[:8]}", "one key a name", found)
-
-
-def _key(payload: bytes, signature: str) -> bytes:
-    """The key that signed; empty where none did."""
-    try:
-        return signer(signature, payload)
-    except FormatError:
-        return b""
 
 
 def _outcome(after: After, chain: notes.Chain, oid: str) -> Iterator[Finding]:
