@@ -11,19 +11,22 @@ from gitresearch.repo.chain import Link
 from gitresearch.repo.refs import OUTCOMES
 from gitresearch.signing import Signer, allowed, fingerprint, signer
 
+SIGNED = "the evaluator signed it"
 RECORDED = "every run that was started is recorded"
 
 
 @dataclass
 class Chain:
     """What one notes ref holds: the versions of every outcome, oldest first, the runs that were started, the oids of
-    its commits, and when the latest was made (seconds since 1970)."""
+    its commits, what they are about (trials; of a failed proposal its own text), and when the latest was made (seconds
+    since 1970)."""
 
     ref: str
     evaluator: str
     versions: dict[str, list[Outcome]] = field(default_factory=dict)
     starts: dict[str, list[Start]] = field(default_factory=dict)
     commits: set[str] = field(default_factory=set)
+    about: set[str] = field(default_factory=set)
     latest: int = 0
     findings: list[Finding] = field(default_factory=list)
 
@@ -35,6 +38,7 @@ def read(repo: Repo, ref: str, evaluator: str, tip: str, known: Sequence[Signer]
     try:
         for link in repo.chain(tip):
             chain.commits.add(link.oid)
+            chain.about |= {*link.notes, *([link.start.trial] if link.start else [])}
             chain.latest = max(chain.latest, link.time)
             chain.findings += check(repo, chain, link, known)
     except GitResearchError as error:
@@ -48,7 +52,7 @@ def check(repo: Repo, chain: Chain, link: Link, known: Sequence[Signer] | None) 
     said who may sign."""
     where = f"{chain.ref} at {link.oid[:8]}"
     if known is not None and (why := _unsigned(link, chain.evaluator, known)):
-        yield Finding(where, "the evaluator signed it", why)
+        yield Finding(where, SIGNED, why)
     if _forked(link):
         yield Finding(where, "one line of notes commits", f"it has {len(link.parents)} parents")
     if _crowded(link):

@@ -36,13 +36,15 @@ def audit(
     report = Report()
     report.findings += [Finding("the repository", "history as it was made", why) for why in repo.rewritings()]
     chains = [notes.read(repo, ref, *owner, known) for ref, owner in repo.notes_refs().items()]
+    records = repo.trials(study.name)
+    known_trials = {record.trial.oid: record.trial for record in records}
     for chain in chains:
-        report.findings += chain.findings
+        # Evaluators of another study need not be listed by this one.
+        elsewhere = len(repo.studies()) > 1 and chain.about.isdisjoint(known_trials)
+        report.findings += [one for one in chain.findings if not (elsewhere and one.claim == notes.SIGNED)]
         report.commits += len(chain.commits)
     report.findings += _unseen(chains, seen or {})
-    records = repo.trials(study.name)
     report.findings += _odd(repo)
-    known_trials = {record.trial.oid: record.trial for record in records}
     for record in records:
         report.findings += trials.check(repo, study, base, record.trial, known_trials.get)
     report.trials = len(records)

@@ -8,7 +8,7 @@ import pytest
 
 from gitresearch.repo import Repo
 from tests.attacks import forgeries
-from tests.attacks.victim import Victim
+from tests.attacks.victim import NAME, Victim
 
 NAMES = [found.name for found in pkgutil.iter_modules(forgeries.__path__)]
 
@@ -53,3 +53,18 @@ def test_a_best_that_a_kill_left_behind_is_no_forgery(victim: Victim) -> None:
     """Between a claim's outcome and the branch it is the best of before; the next run moves it."""
     victim.git("update-ref", "refs/heads/best/honest", victim.trial("baseline"))
     assert victim.audit().findings == []
+
+
+def test_each_study_has_evaluators_of_its_own(victim: Victim) -> None:
+    """Who measures for another study of the repository need not be listed by this one, as long as it keeps to that."""
+    base = victim.repo.study_base(NAME) or ""
+    toml = victim.git("show", f"{base}:study.toml").replace('name = "honest"', 'name = "other"')
+    (victim.top / "study.toml").write_text(toml)
+    victim.git("commit", "--quiet", "-am", "ask something else")
+    victim.repo.pin_study("other", victim.repo.head_commit())
+    other = victim.repo.make_baseline("other", victim.repo.head_commit())
+    theirs = "refs/notes/gitresearch/outcomes/thief"
+    victim.say(other.oid, b"whatever they say", victim.thief, theirs)
+    assert {one.claim for one in victim.audit().findings} == {"an outcome that can be read"}
+    victim.say(victim.trial("discard"), victim.outcome(victim.trial("discard")), victim.thief, theirs)
+    assert "the evaluator signed it" in {one.claim for one in victim.audit().findings}
