@@ -22,6 +22,7 @@ ORDER = [
     *(
         "errors",
         "text",
+        "folders",
         "trial",
         "outcome",
         "tables",

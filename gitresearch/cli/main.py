@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from gitresearch import __version__
+from gitresearch import __version__, folders
 from gitresearch.errors import GitResearchError
 
 # verb -> module under gitresearch.cli; the short helps are here so that `--help` imports none of them, and
@@ -131,7 +131,7 @@ def _save_report() -> str:
     import time  # noqa: PLC0415
     import traceback  # noqa: PLC0415
 
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "gitresearch"
+    state = folders.state()
     text = (
         f"gitresearch {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
         f"command: {' '.join(sys.argv[1:])}\n\n{traceback.format_exc()}"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pygit2
 
+from gitresearch import folders
 from gitresearch.errors import GitResearchError
 from gitresearch.signing import Key
 from gitresearch.text import clean, slug
@@ -55,8 +56,7 @@ def read_evaluator(common_dir: Path) -> str | None:
 
 def key_file(evaluator: str) -> Path:
     """Where the evaluator's private key is kept: outside every repository, for its user alone."""
-    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(home) / "gitresearch" / "keys" / evaluator
+    return folders.config() / "keys" / evaluator
 
 
 def make_evaluator(common_dir: Path, who: str) -> str:
