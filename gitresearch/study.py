@@ -109,10 +109,11 @@ class Budget:
     disk_mb: int = 2_000
     log_mb: int = 16
     processes: int = 256
+    open_files: int = 4096  # of each process
 
     def check(self) -> None:
         choice("clock", self.clock, _CLOCKS)
-        for name in ("train_seconds", "eval_seconds", "memory_mb", "disk_mb", "log_mb", "processes"):
+        for name in ("train_seconds", "eval_seconds", "memory_mb", "disk_mb", "log_mb", "processes", "open_files"):
             require(name, getattr(self, name) > 0, "must be more than 0")
         require("artefact_bytes", self.artefact_bytes >= 0, "must not be negative")
 

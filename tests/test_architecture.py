@@ -38,9 +38,9 @@ ORDER = [
     ),
     *(
         "repo",
+        "workdir",
         "sandbox",
         "machine",
-        "workdir",
         "failures",
         "hooks",
         "model",

@@ -7,21 +7,26 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 
 from gitresearch.errors import GitResearchError
+from gitresearch.sandbox.levels import Sandbox, environment
 from gitresearch.sandbox.waiting import until_ended
-from gitresearch.sandbox.world import Ended, Limits, Sandbox, World, environment
+from gitresearch.sandbox.world import SCRATCH, Ended, Limits, World
+from gitresearch.workdir import remove
 
 POLL_SECONDS = 0.05
 LOG_HEAD, LOG_TAIL = 64 * 1024, 256 * 1024
 BLOCK, DEEPEST = 4096, 200
+ENDING_SECONDS = 12.0  # more than the launcher gives itself
 
 
 class CannotStart(GitResearchError):
@@ -35,7 +40,8 @@ class Process:
         self, box: Sandbox, argv: Sequence[str], world: World, limits: Limits,
         stdin: int = subprocess.DEVNULL, stdout: int | None = None,
     ) -> None:  # fmt: skip
-        self.limits, self.world = limits, world
+        self.box, self.limits = box, limits
+        self.world = world = _with_scratch(box, world)
         command, env = box.command(argv, world, limits), environment(box, world)
         read, write = os.pipe()
         self._report = _Report(box)
@@ -47,7 +53,7 @@ class Process:
             )  # fmt: skip
         except OSError as error:
             os.close(read)
-            self._report.read()
+            self._tidy()
             if box.level == "none" and error.errno in (errno.ENOENT, errno.EACCES, errno.ENOEXEC):
                 raise CannotStart(f"can't start {argv[0]}: {error.strerror}", "edit study.toml") from None
             raise
@@ -55,10 +61,8 @@ class Process:
             os.close(write)
             self._report.hang_up()
         self.started = time.monotonic()
-        # After the fork: preexec_fn is not safe beside threads. The program may have forked already; the pollers count.
-        with suppress(ProcessLookupError, PermissionError, ValueError, AttributeError):
-            resource.prlimit(self._popen.pid, resource.RLIMIT_FSIZE, (limits.disk_bytes, limits.disk_bytes))
-            resource.prlimit(self._popen.pid, resource.RLIMIT_CORE, (0, 0))
+        if box.level == "none":
+            _limit(self._popen.pid, limits)
         self._log = _Log(read, limits.log_bytes)
         self.cpu = 0.0
         self.peak = 0
@@ -80,12 +84,12 @@ class Process:
             self._reap(block=True)
             self._end_survivors()
             self._log.finish()
-            self._report.read()
+            self._tidy()
             raise
         wall = self.wall
         self._end_survivors()
         log, stopped_by = self._log.finish(), stopped_by or self._late()
-        began = self._report.read() or bool(stopped_by) or status != 1 or log.startswith(b"bwrap: execvp")
+        began = self._tidy() or bool(stopped_by) or status != 1 or log.startswith(b"bwrap: execvp")
         return Ended(status, stopped_by, self.cpu, wall, self.peak, log, self._log.total, began)
 
     def _watch(self, cancel: threading.Event | None, on_tick: Callable[[float], None]) -> tuple[int, str]:
@@ -173,9 +177,18 @@ class Process:
         return sum(_size(folder) for folder in (self.world.root, *self.world.writable.values()))
 
     def kill(self) -> None:
-        """End the whole tree now."""
+        """End the whole tree now. At level landlock the launcher does it: it can find what left its parents."""
         with suppress(ProcessLookupError, PermissionError):
+            if self.box.level == "landlock":
+                os.kill(self._popen.pid, signal.SIGTERM)
+                until_ended(self._popen.pid, ENDING_SECONDS, ENDING_SECONDS)
             os.killpg(self._popen.pid, signal.SIGKILL)
+
+    def _tidy(self) -> bool:
+        """Remove its temporary folder; whether the program began."""
+        if self.box.level != "bubblewrap" and SCRATCH in self.world.writable:
+            remove(self.world.writable[SCRATCH])
+        return self._report.read()
 
     def _end_survivors(self) -> None:
         """Nothing a program started outlives it; those that left its process group are found by having been seen."""
@@ -188,6 +201,28 @@ class Process:
                 with suppress(psutil.Error):
                     process.kill()
             time.sleep(0.01)
+
+
+def _with_scratch(box: Sandbox, world: World) -> World:
+    """With a temporary folder where the level has no root to make one in. It lies where paths are short: a socket's
+    has 107 characters at most, and worker processes make sockets there."""
+    if box.level not in ("landlock", "seatbelt"):
+        return world
+    scratch = Path(tempfile.mkdtemp(prefix="gr-"))
+    return replace(world, writable={**world.writable, SCRATCH: scratch})
+
+
+def _limit(pid: int, limits: Limits) -> None:
+    """What the kernel holds. After the fork, since preexec_fn is not safe beside threads: the program itself is still
+    starting then."""
+    for kind, value in (
+        (resource.RLIMIT_FSIZE, limits.disk_bytes), (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, limits.open_files),
+    ):  # fmt: skip
+        with suppress(ProcessLookupError, PermissionError, ValueError, AttributeError):
+            hard = resource.prlimit(pid, kind)[1]
+            most = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.prlimit(pid, kind, (most, most))
 
 
 def _tree(top: psutil.Process, most: int) -> set[psutil.Process]:
@@ -262,23 +297,19 @@ def _size(folder: Path) -> int:
 
 
 class _Report:
-    """What bubblewrap says about its work, on a descriptor that the program does not get: an exit code is reported only
-    where the world was made and the program began."""
+    """What bubblewrap or the launcher says about its work, on a descriptor that the program does not get: an exit code
+    is reported only where the world was made and the program began."""
 
     def __init__(self, box: Sandbox) -> None:
         self.handles: tuple[int, ...] = ()
-        self._read = -1
-        if box.level == "bubblewrap":
+        self._read, self._box = -1, box
+        if box.level in ("bubblewrap", "landlock"):
             self._read, write = os.pipe()
             os.set_blocking(self._read, False)
             self.handles = (write,)
 
     def asked_for(self, command: list[str]) -> list[str]:
-        return [
-            command[0],
-            *(word for handle in self.handles for word in ("--json-status-fd", str(handle))),
-            *command[1:],
-        ]
+        return self._box.reporting(command, self.handles[0]) if self.handles else command
 
     def hang_up(self) -> None:
         for handle in self.handles:
