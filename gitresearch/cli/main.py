@@ -35,6 +35,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "brief": ("look", "Print what a specialist would be shown."),
     "audit": ("audit", "Derive every claim again and tell what does not follow."),
     "key": ("audit", "Print the line that lists this clone as an evaluator."),
+    "doctor": ("doctor", "Tell which sandbox holds here, and what works in it."),
     "mcp": ("mcp", "Serve the study's tools to an agent over MCP."),
     "push": ("share", "Push trials, studies and notes to a remote."),
     "pull": ("share", "Fetch trials, studies and notes from a remote."),

@@ -25,7 +25,8 @@ The clock is the parent's: CPU seconds of the whole process tree by the kernel's
 monotonic clock. What the program does to its own clock changes nothing.
 """
 
-from gitresearch.sandbox.ladder import Rung, choose, hint, rungs
+from gitresearch.sandbox.ladder import Rung, choose, hint, require_accelerators, rungs
+from gitresearch.sandbox.launcher import landlock_abi
 from gitresearch.sandbox.levels import Sandbox
 from gitresearch.sandbox.process import CannotStart, Process, run
 from gitresearch.sandbox.selftest import abilities, probe
@@ -34,5 +35,6 @@ from gitresearch.sandbox.world import Ended, Limits, World, interpreter, interpr
 
 __all__ = [
     "CannotStart", "Ended", "Limits", "Process", "Rung", "Sandbox", "World", "abilities", "choose", "hint",
-    "interpreter", "interpreter_folders", "probe", "run", "rungs", "until_ended",
+    "interpreter", "interpreter_folders", "landlock_abi", "probe", "require_accelerators", "run", "rungs",
+    "until_ended",
 ]  # fmt: skip

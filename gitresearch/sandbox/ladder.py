@@ -66,27 +66,24 @@ def rungs(cache: Path, *, until_one_holds: bool = False) -> list[Rung]:
     return found
 
 
-def choose(allow_unsandboxed: bool, cache: Path, python: str = "") -> Sandbox:
-    """The strongest rung that holds, by the self-test of its real profile; remembered until the next boot.
-
-    Where there are accelerators and an interpreter with torch is named, what a recipe needs is tried too, once a boot:
-    one that can't see them would train on the CPU without a word.
-    """
+def choose(allow_unsandboxed: bool, cache: Path) -> Sandbox:
+    """The strongest rung that holds, by the self-test of its real profile; remembered until the next boot."""
     tried = rungs(cache, until_one_holds=True)
     why = "; ".join(rung.fault for rung in tried if rung.fault and _belongs_here(rung))
     box = tried[-1].box if not tried[-1].fault else None
     if box is not None:
-        if python and accelerator_nodes() and interpreter(python).torch:
-            _require(selftest.abilities(box, cache, python), box)
         return box
     if allow_unsandboxed:
         return Sandbox("none", f"limits only ({why})")
     raise GitResearchError(f"no sandbox works here: {why}", hint(tried))
 
 
-def _require(abilities: dict[str, str], box: Sandbox) -> None:
-    unseen = abilities.get("accelerators")
-    if unseen:
+def require_accelerators(box: Sandbox, cache: Path, python: str) -> None:
+    """Where there are accelerators and the interpreter has torch, that it sees them inside too, tried once a boot: a
+    recipe would train on the CPU without a word."""
+    if box.level == "none" or not accelerator_nodes() or not interpreter(python).torch:
+        return
+    if unseen := selftest.abilities(box, cache, python).get("accelerators"):
         raise GitResearchError(f"inside {box.description} the accelerators are missing: {unseen}", "gitresearch doctor")
 
 
