@@ -9,6 +9,11 @@ def config() -> Path:
     return _below("XDG_CONFIG_HOME", ".config")
 
 
+def keys() -> Path:
+    """The evaluators' private keys."""
+    return config() / "keys"
+
+
 def state() -> Path:
     """What is remembered between commands, and is nobody's to edit."""
     return _below("XDG_STATE_HOME", ".local/state")

@@ -25,6 +25,7 @@ from gitresearch.sandbox import (
     ladder,
     launcher,
     levels,
+    process,
     seatbelt,
     selftest,
     world,
@@ -976,7 +977,9 @@ def test_a_fork_bomb_can_not_outrun_its_end(landlock: Sandbox, root: Path) -> No
     word = f"980.{os.getpid()}"
     code = "import os\nwhile True:\n    if os.fork() == 0: os.setsid()"
 
-    assert run(landlock, root, code, word, processes=60, wall_seconds=5).stopped_by in ("processes", "wall")
+    ended = run(landlock, root, code, word, processes=60, wall_seconds=5)
+    assert ended.stopped_by in ("processes", "wall")
+    assert ended.wall_seconds < process.ENDING_SECONDS, "the launcher gave up"
     assert gone(word, 0.01)
 
 

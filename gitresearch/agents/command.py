@@ -5,7 +5,8 @@ is the edit; `.gitresearch/hypothesis.md`, which it writes, is the hypothesis. I
 that keys of other things don't reach it; the study names the one it needs (`agent.key_env`).
 
 It runs as the user does, without a sandbox, because it needs its network, its login and its tools: who runs a coding
-agent on a laptop trusts it that far. Time, memory, disk, processes and log are limited, and its whole tree is ended.
+agent on a laptop trusts it that far. Only the evaluators' keys are hidden from it, where bubblewrap works. Time,
+memory, disk, processes and log are limited, and its whole tree is ended.
 """
 
 import contextlib
@@ -19,10 +20,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gitresearch import edit, failures
+from gitresearch import edit, failures, folders
 from gitresearch.agents import Proposal, ProposalFailed, Request, Usage, folder, trailer_word
 from gitresearch.errors import FormatError, GitResearchError
-from gitresearch.sandbox import CannotStart, Ended, Limits, Process, Sandbox, World
+from gitresearch.sandbox import CannotStart, Ended, Limits, Process, Sandbox, World, hiding
 from gitresearch.study import Price, Study
 from gitresearch.text import clean
 from gitresearch.trial import Hypothesis
@@ -181,7 +182,7 @@ class CommandAgent:
             given.write(prompt.encode())
             given.seek(0)
             try:
-                return Process(box, argv, world, limits, stdin=given.fileno()).wait()
+                return Process(box, [*hiding(folders.keys()), *argv], world, limits, stdin=given.fileno()).wait()
             except (CannotStart, OSError) as error:
                 why = f"can't start {argv[0]}: {error}"
                 hint = "name another with --command, or agent.command in study.toml"

@@ -56,7 +56,7 @@ def read_evaluator(common_dir: Path) -> str | None:
 
 def key_file(evaluator: str) -> Path:
     """Where the evaluator's private key is kept: outside every repository, for its user alone."""
-    return folders.config() / "keys" / evaluator
+    return folders.keys() / evaluator
 
 
 def make_evaluator(common_dir: Path, who: str) -> str:

@@ -25,6 +25,7 @@ The clock is the parent's: CPU seconds of the whole process tree by the kernel's
 monotonic clock. What the program does to its own clock changes nothing.
 """
 
+from gitresearch.sandbox.hidden import hiding
 from gitresearch.sandbox.ladder import Rung, choose, hint, require_accelerators, rungs
 from gitresearch.sandbox.launcher import landlock_abi
 from gitresearch.sandbox.levels import Sandbox
@@ -34,7 +35,7 @@ from gitresearch.sandbox.waiting import until_ended
 from gitresearch.sandbox.world import Ended, Limits, World, interpreter, interpreter_folders
 
 __all__ = [
-    "CannotStart", "Ended", "Limits", "Process", "Rung", "Sandbox", "World", "abilities", "choose", "hint",
+    "CannotStart", "Ended", "Limits", "Process", "Rung", "Sandbox", "World", "abilities", "choose", "hiding", "hint",
     "interpreter", "interpreter_folders", "landlock_abi", "probe", "require_accelerators", "run", "rungs",
     "until_ended",
 ]  # fmt: skip
