@@ -983,6 +983,22 @@ def test_a_fork_bomb_can_not_outrun_its_end(landlock: Sandbox, root: Path) -> No
     assert gone(word, 0.01)
 
 
+def test_wild_arguments_do_not_end_the_watch(landlock: Sandbox, root: Path) -> None:
+    """Pointers to nowhere, handles that are none and sizes that are no sizes are refused, and the walls stand after."""
+    code = TRY + (
+        "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+        "wild = (0, 1, -1, 2**64 - 1, 2**63, 2**62, 0xffffffffffff0000)\n"
+        "for number in ((42, 90, 91, 268, 452) if os.uname().machine == 'x86_64' else (203, 52, 53, 452)):\n"
+        "    for one in wild:\n        for two in wild:\n"
+        "            got = libc.syscall(number, *map(ctypes.c_ulong, (one, two, two, one)))\n"
+        "            assert got == -1, (number, one, two)\n"
+        "attempt(lambda: os.kill(os.getppid(), 0)); open('x', 'w').close(); os.chmod('x', 0o600); print('stands')"
+    )
+    for abi in (landlock.abi, 1):
+        words = said(run(Sandbox("landlock", "", landlock.program, abi), root, code)).split("\n")
+        assert words[-2:] == ["REFUSED Operation not permitted", "stands"]
+
+
 def test_shared_memory_is_tidied(landlock: Sandbox, root: Path) -> None:
     """What a trial leaves in /dev/shm goes with it; what was there before stays."""
     before = Path(f"/dev/shm/gitresearch-test-{os.getpid()}")

@@ -9,8 +9,9 @@ The ladder, strongest first; `choose` takes the first rung in whose real profile
               their real paths, by Landlock; no network, no sockets but its own, no capabilities, no reading of other
               processes' memory or environment, no signals to them, by seccomp and a process beside it (launcher.py)
               that also ends every last child. Not covered: names, sizes and times of files outside can be asked for;
-              command lines of other processes can be read; /dev/shm is shared with whoever has this user, counts to
-              no limit for disk, and what is left there goes once nothing holds it; times of files can't be set inside.
+              command lines of other processes can be read; /dev/shm is shared with whoever has this user, and counts
+              to no limit for disk: at the end of a run goes what is new there and held by no process, whoever of this
+              user made it; times of files can't be set inside.
 `seatbelt`    macOS, the same by Apple's sandbox-exec; written to its documentation (seatbelt.py). Not covered: a
               process that leaves its parents between two looks outlives the run.
 `none`        Limits only (time, memory, processes, log, disk, open files), by the person's own word: the program can

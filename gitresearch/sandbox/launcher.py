@@ -73,15 +73,15 @@ ALLOW, ASK, KILL, ERRNO = 0x7FFF0000, 0x7FC00000, 0x80000000, 0x00050000
 NEW_NAMESPACES, THREAD = 0x7E020080, 0x00010000
 
 EXECUTE, WRITE, READ, READ_DIR, REFER, TRUNCATE, IOCTL = 1, 2, 4, 8, 1 << 13, 1 << 14, 1 << 15
-# All that can be made and removed, but no device nodes.
-CHANGES = sum(1 << bit for bit in (4, 5, 7, 8, 9, 10, 12))
+# All that can be made and removed, but no device nodes; and files alone.
+CHANGES, CHANGES_OF_FILES = sum(1 << bit for bit in (4, 5, 7, 8, 9, 10, 12)), 1 << 5 | 1 << 8
 RIGHTS_SINCE = {1: (1 << 13) - 1, 2: REFER, 3: TRUNCATE, 5: IOCTL}
 OF_FILES = EXECUTE | WRITE | READ | TRUNCATE | IOCTL
 KINDS = {
     "read": READ | READ_DIR | EXECUTE,
     "see": READ | READ_DIR,
     "write": READ | READ_DIR | EXECUTE | WRITE | TRUNCATE | REFER | CHANGES,
-    "share": READ | READ_DIR | WRITE | TRUNCATE | CHANGES,
+    "share": READ | READ_DIR | WRITE | TRUNCATE | CHANGES_OF_FILES,
     "device": READ | READ_DIR | WRITE | IOCTL,
 }
 SHARED = "/dev/shm"  # noqa: S108
@@ -237,6 +237,8 @@ class Asked:
                 flags = 0 if act is not None and act(key, pid, words) else 1
             except OSError as error:
                 told = -(error.errno or errno.EPERM)
+            except Exception:  # the arguments are a stranger's: an address of 2**64 - 1 is no OSError
+                told = -errno.EFAULT
             fcntl.ioctl(self._handle, 0xC0182101, bytearray(struct.pack("QqiI", key, 0, told, flags)))
 
     def _still(self, key: int) -> None:
@@ -373,7 +375,7 @@ def _tidy_shared(before: set[str]) -> None:
     """Remove what is new in /dev/shm, ours, and held by no process that lives."""
     with suppress(OSError):
         left = {f"{SHARED}/{name}" for name in os.listdir(SHARED) if name not in before}
-        left = {path for path in left if os.lstat(path).st_uid == os.getuid() and not os.path.isdir(path)}
+        left = {path for path in left if os.lstat(path).st_uid == os.getuid() and stat.S_ISREG(os.lstat(path).st_mode)}
         for pid in os.listdir("/proc") if left else ():
             with suppress(OSError), open(f"/proc/{pid}/maps") as maps:
                 left -= {line.split(maxsplit=5)[-1].strip() for line in maps if SHARED in line}
@@ -443,9 +445,12 @@ def main(words: list[str]) -> int:
     os.dup2(null, 0)  # whoever talks to the program sees when it hangs up
     os.dup2(null, 1)
     writable = [path for kind, path in options.shown if kind == "write"]
-    code = _watch(child, Asked(handle, os.uname().machine, options.abi, writable), handle, wake)
-    os.close(handle)
-    code = _end_all(child, code)
+    code = None
+    try:
+        code = _watch(child, Asked(handle, os.uname().machine, options.abi, writable), handle, wake)
+    finally:
+        os.close(handle)
+        code = _end_all(child, code)
     _tidy_shared(before)
     if options.report >= 0:
         os.write(options.report, b"exit-code")
