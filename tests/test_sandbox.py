@@ -822,8 +822,9 @@ def test_an_interpreter_that_does_not_start(tmp_path: Path, box: Sandbox) -> Non
     broken.write_text("#!/bin/sh\nexit 3\n")
     broken.chmod(0o755)
 
-    with pytest.raises(GitResearchError, match=re.escape(str(broken))):
-        sandbox.run(box, ["true"], World(tmp_path, python=str(broken)), Limits(5))
+    for one in (box, Sandbox("landlock", "", ladder.LAUNCHER, 1)):
+        with pytest.raises(GitResearchError, match=re.escape(str(broken))):
+            sandbox.run(one, ["true"], World(tmp_path, python=str(broken)), Limits(5))
 
 
 @pytest.mark.parametrize("place", ["home", "repository"])

@@ -194,7 +194,8 @@ class CommandAgent:
             raise edit.EditError(f"it was stopped at {limit or 'the limit for ' + ended.stopped_by}")
         if ended.exit_code:
             words = failures.last_lines(ended.log, 1) or ("it said nothing",)
-            raise edit.EditError(f"it ended with status {ended.exit_code}: {words[0]}")
+            how = f"was ended by {ended.signal_name}" if ended.signal_name else f"ended with status {ended.exit_code}"
+            raise edit.EditError(f"it {how}: {words[0]}")
 
     def _hypothesis(self, request: Request, top: Path) -> Hypothesis:
         """What the program wrote down, read as untrusted text."""

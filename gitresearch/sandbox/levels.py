@@ -132,9 +132,7 @@ def accelerator_nodes() -> list[str]:
 
 def environment(box: Sandbox, world: World) -> dict[str, str]:
     """The whole environment of the program: nothing is inherited, so no key can be."""
-    scratch = SCRATCH if box.level == "bubblewrap" else str(world.writable.get(SCRATCH, world.root / ".tmp"))
-    if box.level == "none":
-        os.makedirs(scratch, exist_ok=True)
+    scratch = SCRATCH if box.level == "bubblewrap" else str(world.writable[SCRATCH])
     bin_folder = os.path.dirname(world.python)
     base = {"PATH": f"{bin_folder}:/usr/local/bin:/usr/bin:/bin", "HOME": scratch, "TMPDIR": scratch}
     base |= {"USER": "trial", "LOGNAME": "trial"}  # there is no /etc/passwd to find a name in

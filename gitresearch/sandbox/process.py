@@ -42,9 +42,14 @@ class Process:
     ) -> None:  # fmt: skip
         self.box, self.limits = box, limits
         self.world = world = _with_scratch(box, world)
-        command, env = box.command(argv, world, limits), environment(box, world)
-        read, write = os.pipe()
         self._report = _Report(box)
+        try:
+            command, env = box.command(argv, world, limits), environment(box, world)
+        except BaseException:
+            self._report.hang_up()
+            self._tidy()
+            raise
+        read, write = os.pipe()
         self._own_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         try:
             self._popen = subprocess.Popen(
@@ -186,7 +191,7 @@ class Process:
 
     def _tidy(self) -> bool:
         """Remove its temporary folder; whether the program began."""
-        if self.box.level != "bubblewrap" and SCRATCH in self.world.writable:
+        if self.box.level != "bubblewrap":
             remove(self.world.writable[SCRATCH])
         return self._report.read()
 
@@ -205,8 +210,8 @@ class Process:
 
 def _with_scratch(box: Sandbox, world: World) -> World:
     """With a temporary folder where the level has no root to make one in. It lies where paths are short: a socket's
-    has 107 characters at most, and worker processes make sockets there."""
-    if box.level not in ("landlock", "seatbelt"):
+    has 107 characters at most, and worker processes make sockets there: below a trial's folder a DataLoader hung."""
+    if box.level == "bubblewrap":
         return world
     scratch = Path(tempfile.mkdtemp(prefix="gr-"))
     return replace(world, writable={**world.writable, SCRATCH: scratch})

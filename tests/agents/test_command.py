@@ -115,7 +115,7 @@ def test_what_it_changes_is_the_edit_and_what_it_writes_the_hypothesis(propose: 
         (TELL + "(here / 'train.py').write_text('LR = (')", "train.py"),
         (TELL + "(here / 'train.py').write_bytes(b'#' * (3 << 20))", "is too large"),
         (EDIT + TELL + "sys.exit('out of credit')", "it ended with status 1: out of credit"),
-        (EDIT + TELL + "os.kill(os.getpid(), 9)", "it ended with status -9"),
+        (EDIT + TELL + "os.kill(os.getpid(), 9)", "it was ended by SIGKILL"),
         (EDIT + TELL + "[(here / f'f{n}').write_text('') for n in range(200)]", "more than 100 files"),
         (TELL + "os.makedirs('/'.join(['d'] * 50))", "folders deeper than 32"),
         (TELL + "(here / 'a\\x1b[2Jb').write_text('')", "outside the surface|no path"),
