@@ -305,6 +305,7 @@ class Evaluator:
             disk_bytes=budget.disk_mb << 20,
             log_bytes=budget.log_mb << 20,
             processes=budget.processes,
+            open_files=budget.open_files,
         )
 
     def _argv(self, command: str) -> list[str]:

@@ -114,10 +114,11 @@ class Budget:
     disk_mb: int = 2_000
     log_mb: int = 16
     processes: int = 256
+    open_files: int = 4096  # of each process
 
     def check(self) -> None:
         choice("clock", self.clock, _CLOCKS)
-        for name in ("train_seconds", "eval_seconds", "memory_mb", "disk_mb", "log_mb", "processes"):
+        for name in ("train_seconds", "eval_seconds", "memory_mb", "disk_mb", "log_mb", "processes", "open_files"):
             require(name, getattr(self, name) > 0, "must be more than 0")
         for name in ("artefact_bytes", "warmup_seconds"):
             require(name, getattr(self, name) >= 0, "must not be negative")

@@ -22,6 +22,7 @@ ORDER = [
     *(
         "errors",
         "text",
+        "folders",
         "trial",
         "outcome",
         "tables",
@@ -39,10 +40,10 @@ ORDER = [
     *(
         "repo",
         "pinned",
+        "workdir",
         "sandbox",
         "machine",
         "accelerator",
-        "workdir",
         "handover",
         "failures",
         "hooks",

@@ -19,6 +19,7 @@ from gitresearch.cli import main as entry
 from gitresearch.cli.main import VERBS, cli, run
 from gitresearch.repo import Repo
 from gitresearch.repo.identity import key_file
+from gitresearch.sandbox import launcher
 from tests.build import STUDY, add_trial, git, outcome, plain_repo, record
 from tests.fake_server import Scripted, fails, serving
 from tests.processes import gone
@@ -663,7 +664,8 @@ def test_a_hook_that_fails_later(call: Cli, tmp_path: Path) -> None:
 
 
 def test_no_sandbox(call: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without bubblewrap `run` is refused with both ways out; --allow-unsandboxed runs and every outcome says so."""
+    """Without a sandbox `run` is refused with both ways out; --allow-unsandboxed runs and every outcome says so."""
+    monkeypatch.setattr(launcher, "landlock_abi", lambda: 0)
     top = study(tmp_path / "s")
     (tmp_path / "bin").mkdir()
     for name in ("git", "setpriv"):

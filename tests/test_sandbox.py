@@ -16,18 +16,36 @@ import pytest
 
 from gitresearch import sandbox
 from gitresearch.errors import GitResearchError
-from gitresearch.sandbox import Ended, Limits, Process, Sandbox, World, ladder, world
-from gitresearch.sandbox.process import OPEN_FILES
+from gitresearch.sandbox import (
+    Ended,
+    Limits,
+    Process,
+    Sandbox,
+    World,
+    ladder,
+    launcher,
+    levels,
+    process,
+    seatbelt,
+    selftest,
+    world,
+)
 from gitresearch.workdir import remove
 from tests.processes import gone
 
 BWRAP = shutil.which("bwrap")
-LEVELS = ["bubblewrap", "none"]
+LEVELS = ["bubblewrap", "landlock", "none"]
+SLOW = [pytest.param(level, marks=pytest.mark.slow) for level in ("landlock", "none")]
 
 
 def make_box(level: str) -> Sandbox:
     if level == "none":
         return Sandbox("none", "limits only")
+    if level == "landlock":
+        abi = launcher.landlock_abi()
+        if abi < 1:
+            pytest.skip("this kernel has no Landlock")
+        return Sandbox("landlock", "landlock", ladder.LAUNCHER, abi)
     if BWRAP is None:
         pytest.skip("bubblewrap is not installed")
     return Sandbox("bubblewrap", "bubblewrap", BWRAP)
@@ -39,16 +57,28 @@ def box() -> Sandbox:
     return make_box("bubblewrap")
 
 
+@pytest.fixture(params=LEVELS[:2])
+def wall(request: pytest.FixtureRequest) -> Sandbox:
+    """The real profiles that are walls."""
+    return make_box(request.param)
+
+
 @pytest.fixture(params=LEVELS)
 def any_box(request: pytest.FixtureRequest) -> Sandbox:
-    """Both levels: limits hold without a sandbox too."""
+    """All levels: limits hold without a sandbox too."""
     return make_box(request.param)
 
 
-@pytest.fixture(params=["bubblewrap", pytest.param("none", marks=pytest.mark.slow)])
+@pytest.fixture(params=["bubblewrap", *SLOW])
 def each_box(request: pytest.FixtureRequest) -> Sandbox:
-    """Both levels, for tests that take half a second: the second one among the slow tests."""
+    """All levels, for tests that take half a second: all but one among the slow tests."""
     return make_box(request.param)
+
+
+@pytest.fixture
+def no_landlock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel before 5.13."""
+    monkeypatch.setattr(launcher, "landlock_abi", lambda: 0)
 
 
 @pytest.fixture
@@ -93,23 +123,23 @@ def refused(ended: Ended) -> None:
 # Files
 
 
-def test_it_cannot_write_outside(box: Sandbox, root: Path, tmp_path: Path) -> None:
+def test_it_cannot_write_outside(wall: Sandbox, root: Path, tmp_path: Path) -> None:
     """A file beside the trial's folder, by absolute path and by `..`, stays as it was."""
     victim = tmp_path / "evaluator.py"
     victim.write_text("judge")
 
-    ended = run(box, root, TRY + "for p in sys.argv[1:]: attempt(lambda: open(p, 'r+').write('x'))", victim,
+    ended = run(wall, root, TRY + "for p in sys.argv[1:]: attempt(lambda: open(p, 'r+').write('x'))", victim,
                 "../evaluator.py")  # fmt: skip
 
     refused(ended)
     assert victim.read_text() == "judge"
 
 
-def test_it_cannot_change_the_interpreter(box: Sandbox, root: Path) -> None:
+def test_it_cannot_change_the_interpreter(wall: Sandbox, root: Path) -> None:
     """The interpreter's folders are there to read, not to write: the next run uses them."""
     target = Path(os.__file__).parent / "planted_by_a_trial.py"
 
-    refused(run(box, root, TRY + "attempt(lambda: open(sys.argv[1], 'w'))", target))
+    refused(run(wall, root, TRY + "attempt(lambda: open(sys.argv[1], 'w'))", target))
     assert not target.exists()
 
 
@@ -130,37 +160,37 @@ def test_it_writes_only_where_it_is_counted(box: Sandbox, root: Path) -> None:
     refused(run(box, root, code))
 
 
-def test_it_cannot_change_the_kernels_settings(box: Sandbox, root: Path) -> None:
+def test_it_cannot_change_the_kernels_settings(wall: Sandbox, root: Path) -> None:
     """A root user's trial is root to /proc/sys, and core_pattern names a program that the host runs as root."""
     code = "for p in sys.argv[1:]: attempt(lambda: open(p, 'a').close())"
     paths = ["kernel/core_pattern", "kernel/hostname", "vm/swappiness", "user/max_user_namespaces"]
 
-    refused(run(box, root, TRY + code, *[f"/proc/sys/{path}" for path in paths]))
+    refused(run(wall, root, TRY + code, *[f"/proc/sys/{path}" for path in paths]))
 
 
-def test_it_has_a_users_name(box: Sandbox, root: Path) -> None:
+def test_it_has_a_users_name(wall: Sandbox, root: Path) -> None:
     """Libraries that name a cache after the user find one, with no file of users to look in."""
-    assert said(run(box, root, "import getpass; print(getpass.getuser())")) == "trial"
+    assert said(run(wall, root, "import getpass; print(getpass.getuser())")) == "trial"
 
 
-def test_it_cannot_read_a_secret(box: Sandbox, root: Path, tmp_path: Path) -> None:
+def test_it_cannot_read_a_secret(wall: Sandbox, root: Path, tmp_path: Path) -> None:
     """A file in another folder and one in the user's home can't be read."""
     secret, key = tmp_path / "held_out.txt", Path.home() / "key"
     for path in (secret, key):
         path.write_text("canary-7391")
 
-    ended = run(box, root, TRY + "for p in sys.argv[1:]: attempt(lambda: open(p).read())", secret, key)
+    ended = run(wall, root, TRY + "for p in sys.argv[1:]: attempt(lambda: open(p).read())", secret, key)
 
     refused(ended)
     assert "canary" not in said(ended)
 
 
-def test_a_link_out_of_the_trial_leads_nowhere(box: Sandbox, root: Path, tmp_path: Path) -> None:
+def test_a_link_out_of_the_trial_leads_nowhere(wall: Sandbox, root: Path, tmp_path: Path) -> None:
     """A symbolic link that the program makes is resolved inside."""
     (tmp_path / "secret").write_text("canary")
     code = TRY + "os.symlink(sys.argv[1], 'link'); attempt(lambda: open('link').read())"
 
-    refused(run(box, root, code, tmp_path / "secret"))
+    refused(run(wall, root, code, tmp_path / "secret"))
 
 
 def test_mounted_data_is_read_only(box: Sandbox, root: Path, tmp_path: Path) -> None:
@@ -223,7 +253,7 @@ def test_nothing_is_inherited(level: str, root: Path, monkeypatch: pytest.Monkey
                      "PYTHONUNBUFFERED", "TORCHINDUCTOR_CACHE_DIR", "USER", "LOGNAME", "PWD", "SHLVL", "_"}  # fmt: skip
 
 
-def test_it_cannot_connect_to_a_listener(box: Sandbox, root: Path) -> None:
+def test_it_cannot_connect_to_a_listener(wall: Sandbox, root: Path) -> None:
     """Neither a TCP listener on loopback nor an abstract socket of the host is within reach."""
     name = f"\0gitresearch-test-{os.getpid()}"
     with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as abstract:
@@ -233,7 +263,7 @@ def test_it_cannot_connect_to_a_listener(box: Sandbox, root: Path) -> None:
             "attempt(lambda: socket.create_connection(('127.0.0.1', int(sys.argv[1])), 2))\n"
             "attempt(lambda: socket.socket(socket.AF_UNIX).connect('\\0' + sys.argv[2]))"
         )
-        ended = run(box, root, code, tcp.getsockname()[1], name[1:])
+        ended = run(wall, root, code, tcp.getsockname()[1], name[1:])
 
     refused(ended)
     assert said(ended).count("REFUSED") == 2
@@ -257,14 +287,14 @@ def test_it_sees_and_reaches_no_process_of_the_host(box: Sandbox, root: Path) ->
     assert tried.startswith("REFUSED")
 
 
-def test_it_makes_no_user_namespace(box: Sandbox, root: Path) -> None:
+def test_it_makes_no_user_namespace(wall: Sandbox, root: Path) -> None:
     """A namespace of its own would give it capabilities to attack the kernel with."""
     code = TRY + (
         "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\n"
         "def unshare():\n    if libc.unshare(0x10000000): raise OSError(ctypes.get_errno(), 'no')\n"
         "attempt(unshare)"
     )
-    refused(run(box, root, code))
+    refused(run(wall, root, code))
 
 
 DAEMON = """
@@ -278,11 +308,11 @@ time.sleep({rest})
 """
 
 
-def test_a_daemon_does_not_outlive_it(box: Sandbox, root: Path) -> None:
+def test_a_daemon_does_not_outlive_it(wall: Sandbox, root: Path) -> None:
     """A double-forked process in a session of its own is gone when the run is, or soon after."""
     word = f"987.{os.getpid()}"
 
-    ended = run(box, root, DAEMON.format(rest=0), word)
+    ended = run(wall, root, DAEMON.format(rest=0), word)
 
     assert ended.exit_code == 0
     assert gone(word)
@@ -339,7 +369,7 @@ def test_the_kernels_limits_hold_from_the_start(level: str, root: Path) -> None:
     size, core, files = map(int, said(run(make_box(level), root, code, disk_bytes=1 << 20)).split())
 
     assert (size, core) == (1 << 20, 0)
-    assert 0 < files <= OPEN_FILES
+    assert 0 < files <= Limits(1).open_files
 
 
 BURN = "def burn():\n    while True: pass\n"
@@ -490,12 +520,12 @@ def test_many_small_files_are_stopped(each_box: Sandbox, root: Path) -> None:
     ],
     ids=["nested", "empty-files", "closed"],
 )
-def test_what_cannot_be_walked_is_too_much(any_box: Sandbox, root: Path, code: str, closed: bool) -> None:
+def test_what_cannot_be_walked_is_too_much(each_box: Sandbox, root: Path, code: str, closed: bool) -> None:
     """Folders nested thousands deep, names without content and folders closed to us neither hide files nor break us."""
     if closed and os.getuid() == 0:
         pytest.skip("nothing is closed to root")
 
-    assert run(any_box, root, code, disk_bytes=1_000_000).stopped_by == "disk"
+    assert run(each_box, root, code, disk_bytes=1_000_000).stopped_by == "disk"
     remove(root)
     assert not root.exists()
 
@@ -670,9 +700,9 @@ def test_it_ends_with_us(each_box: Sandbox, root: Path) -> None:
 # Choice and probe
 
 
-def test_the_real_profile_has_no_hole(box: Sandbox) -> None:
+def test_the_real_profile_has_no_hole(wall: Sandbox) -> None:
     """The self-test of the profile we run finds nothing."""
-    assert sandbox.probe(box) == []
+    assert sandbox.probe(wall) == []
 
 
 class Weak(Sandbox):
@@ -686,14 +716,15 @@ def test_the_probe_can_fail(box: Sandbox) -> None:
     """A profile that binds the whole root and shares the network and processes is found out in every point."""
     holes = sandbox.probe(Weak("bubblewrap", "weak", box.program))
 
-    walls = {"read a secret", "wrote outside", "reached the network", "reached a process", "read an environment"}
+    walls = {"read a secret", "changed a mode outside", "wrote outside", "reached the network", "reached a socket",
+             "reached a process", "read an environment"}  # fmt: skip
     as_root = {"wrote the root", "could set the kernel"}  # no user can, so it is no hole of theirs
     assert set(holes) == (walls | as_root if os.getuid() == 0 else walls)
 
 
 def test_the_probe_of_no_sandbox_finds_everything() -> None:
     """Level none is what the probe calls full of holes."""
-    assert len(sandbox.probe(Sandbox("none", ""))) == (7 if os.getuid() == 0 else 5)
+    assert len(sandbox.probe(Sandbox("none", ""))) == (9 if os.getuid() == 0 else 7)
 
 
 def fake_bwrap(folder: Path, script: str) -> Path:
@@ -703,6 +734,7 @@ def fake_bwrap(folder: Path, script: str) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("no_landlock")
 def test_a_sandbox_that_does_not_start_is_not_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bwrap that the system refuses to let work is named with what it said."""
     folder = fake_bwrap(tmp_path / "bin", 'echo "bwrap: setting up uid map: Permission denied" >&2; exit 1')
@@ -712,6 +744,7 @@ def test_a_sandbox_that_does_not_start_is_not_chosen(tmp_path: Path, monkeypatch
         sandbox.choose(False, tmp_path / "cache")
 
 
+@pytest.mark.usefixtures("no_landlock")
 def test_a_leaking_sandbox_is_not_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bwrap that runs the program without walls is found out, and what the program could do is said."""
     script = 'if [ "$1" = --version ]; then echo bubblewrap 9; exit; fi\n'
@@ -719,12 +752,37 @@ def test_a_leaking_sandbox_is_not_chosen(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("PATH", f"{fake_bwrap(tmp_path / 'bin', script)}:/usr/bin:/bin")
 
     with pytest.raises(
-        GitResearchError, match=r"inside bubblewrap 9 .* a program read a secret and wrote outside"
+        GitResearchError, match=r"inside bubblewrap 9 .* a program read a secret and changed a mode outside and wrote"
     ) as caught:
         sandbox.choose(False, tmp_path / "cache")
     assert "--allow-unsandboxed" in caught.value.hint
 
 
+def test_landlock_is_the_next_rung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without bubblewrap trials run behind Landlock, by the probe of that very profile."""
+    make_box("landlock")
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    box = sandbox.choose(False, tmp_path / "cache")
+
+    assert (box.level, box.abi) == ("landlock", launcher.landlock_abi())
+    assert "Landlock ABI" in box.description
+    assert (tmp_path / "cache" / "sandbox-landlock-probe.json").exists()
+
+
+@pytest.mark.usefixtures("no_landlock")
+def test_why_ubuntu_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where AppArmor takes user namespaces away, the hint says which setting does."""
+    folder = fake_bwrap(tmp_path / "bin", 'echo "bwrap: setting up uid map: Permission denied" >&2; exit 1')
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.setattr(ladder, "_is_restricted", lambda: True)
+
+    with pytest.raises(GitResearchError) as caught:
+        sandbox.choose(False, tmp_path / "cache")
+    assert "kernel.apparmor_restrict_unprivileged_userns=0" in caught.value.hint
+
+
+@pytest.mark.usefixtures("no_landlock")
 def test_without_bubblewrap_nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error says what is missing and both ways out of it."""
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -732,18 +790,20 @@ def test_without_bubblewrap_nothing_runs(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(GitResearchError) as caught:
         sandbox.choose(False, tmp_path / "cache")
 
-    assert caught.value.message == "no sandbox works here: bubblewrap is not installed"
+    assert caught.value.message == "no sandbox works here: bubblewrap is not installed; this kernel has no Landlock"
     assert "bubblewrap" in caught.value.hint
     assert "--allow-unsandboxed" in caught.value.hint
 
 
+@pytest.mark.usefixtures("no_landlock")
 def test_limits_only_has_to_be_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the person's word the level is none, and the description says why."""
     monkeypatch.setenv("PATH", str(tmp_path))
 
     box = sandbox.choose(True, tmp_path / "cache")
 
-    assert (box.level, box.description) == ("none", "limits only (bubblewrap is not installed)")
+    why = "bubblewrap is not installed; this kernel has no Landlock"
+    assert (box.level, box.description) == ("none", f"limits only ({why})")
 
 
 def test_the_probe_is_remembered_for_the_same_program(
@@ -751,15 +811,15 @@ def test_the_probe_is_remembered_for_the_same_program(
 ) -> None:
     """A finding is used again until the next boot, never for another program or probe; a broken memory is made anew."""
     calls: list[str] = []
-    monkeypatch.setattr(ladder, "probe", lambda box: calls.append(box.program) or [])
+    monkeypatch.setattr(selftest, "probe", lambda box: calls.append(box.program) or [])
 
     for _ in range(2):
         sandbox.choose(False, tmp_path)
     assert len(calls) == 1
-    (tmp_path / "sandbox.json").write_text("{")
+    (tmp_path / "sandbox-bubblewrap-probe.json").write_text("{")
     sandbox.choose(False, tmp_path)
     assert len(calls) == 2
-    monkeypatch.setattr(ladder, "_PROBE", "print('started')")
+    monkeypatch.setattr(selftest, "_PROBE", "print('started')")
     sandbox.choose(False, tmp_path)
     assert len(calls) == 3
     other = fake_bwrap(tmp_path / "bin", "echo bubblewrap 9")
@@ -774,8 +834,9 @@ def test_an_interpreter_that_does_not_start(tmp_path: Path, box: Sandbox) -> Non
     broken.write_text("#!/bin/sh\nexit 3\n")
     broken.chmod(0o755)
 
-    with pytest.raises(GitResearchError, match=re.escape(str(broken))):
-        sandbox.run(box, ["true"], World(tmp_path, python=str(broken)), Limits(5))
+    for one in (box, Sandbox("landlock", "", ladder.LAUNCHER, 1)):
+        with pytest.raises(GitResearchError, match=re.escape(str(broken))):
+            sandbox.run(one, ["true"], World(tmp_path, python=str(broken)), Limits(5))
 
 
 @pytest.mark.parametrize("place", ["home", "repository"])
@@ -796,7 +857,7 @@ def test_an_interpreter_among_secrets(
 
 def test_an_interpreter_among_secrets_is_no_rung(box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the probe's interpreter can't be shown, that is the reason, and limits only can still be asked for."""
-    monkeypatch.setattr(world, "interpreter_folders", lambda _python: world._shown({str(Path.home())}, "python"))
+    monkeypatch.setattr(levels, "interpreter_folders", lambda _python: world._shown({str(Path.home())}, "python"))
 
     with pytest.raises(GitResearchError, match="no sandbox works here: trials would see your home"):
         sandbox.choose(False, tmp_path)
@@ -818,3 +879,220 @@ def test_the_home_is_never_shown(box: Sandbox, root: Path) -> None:
     ended = run(box, root, "import os; print(os.path.expanduser('~'), '.netrc' in os.listdir('/tmp'))")
 
     assert said(ended) == "/tmp False"
+
+
+# Behind Landlock
+
+
+@pytest.fixture
+def landlock() -> Sandbox:
+    return make_box("landlock")
+
+
+@pytest.mark.parametrize("abi", [1, 2, 3, 4, pytest.param(5, marks=pytest.mark.slow)])
+def test_older_kernels_have_no_hole_either(landlock: Sandbox, abi: int) -> None:
+    """What an older Landlock does not hold (truncation, TCP, signals, abstract sockets) is held by seccomp."""
+    assert sandbox.probe(Sandbox("landlock", "", landlock.program, abi)) == []
+
+
+def test_modes_are_its_own_affair_inside_alone(landlock: Sandbox, root: Path, tmp_path: Path) -> None:
+    """chmod works on the trial's files by every call for it, and on nothing else, through links and handles neither."""
+    for name in ("judge", "data"):
+        (tmp_path / name).write_text(name)
+        (tmp_path / name).chmod(0o600)
+    code = TRY + (
+        "open('mine', 'w').close(); os.symlink(sys.argv[1], 'link'); d = os.open('.', os.O_RDONLY)\n"
+        "attempt(lambda: os.chmod('mine', 0o4751)); attempt(lambda: os.fchmod(os.open('mine', 0), 0o711))\n"
+        "attempt(lambda: os.chmod('mine', 0o755, dir_fd=d)); print(oct(os.stat('mine').st_mode))\n"
+        "attempt(lambda: os.chmod(sys.argv[1], 0o644)); attempt(lambda: os.chmod('link', 0o644))\n"
+        "attempt(lambda: os.chmod('../judge', 0o644)); attempt(lambda: os.fchmod(os.open(sys.argv[2], 0), 0o644))\n"
+        "attempt(lambda: os.chown(sys.argv[1], 1, 1)); attempt(lambda: os.setxattr(sys.argv[1], 'user.x', b'1'))\n"
+        "os.utime('mine', (1, 1)); os.utime(sys.argv[1], (1, 1))"
+    )
+    (root / "program.py").write_text(code)
+    world = World(root, {"/data": tmp_path / "data"})
+    argv = [sys.executable, "-I", "program.py", str(tmp_path / "judge"), str(tmp_path / "data")]
+    before = [(tmp_path / name).stat() for name in ("judge", "data")]
+    words = [line.split()[0] for line in said(sandbox.run(landlock, argv, world, Limits(20))).split("\n")]
+
+    assert words == ["DONE"] * 3 + ["0o100755"] + ["REFUSED"] * 6
+    for name, was in zip(("judge", "data"), before, strict=True):
+        found = (tmp_path / name).stat()
+        assert (found.st_mode, found.st_mtime, found.st_uid) == (was.st_mode, was.st_mtime, was.st_uid)
+
+
+def test_sockets_are_reached_inside_alone(landlock: Sandbox, root: Path, tmp_path: Path) -> None:
+    """Workers talk through sockets in the trial's folder; a user's session bus or Docker's socket is out of reach, by
+    its path, through a link, by a datagram and by a handle of its folder."""
+    with socket.socket(socket.AF_UNIX) as outside, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagrams:
+        outside.bind(str(tmp_path / "s"))
+        outside.listen()
+        datagrams.bind(str(tmp_path / "d"))
+        code = TRY + (
+            "server = socket.socket(socket.AF_UNIX); server.bind('mine'); server.listen()\n"
+            "client = socket.socket(socket.AF_UNIX); client.connect('mine'); other, _ = server.accept()\n"
+            "other.sendall(b'x'); print(client.recv(9), client.getpeername())\n"
+            "s, d = sys.argv[1:]; os.symlink(s, 'link')\n"
+            "def reach(path): socket.socket(socket.AF_UNIX).connect(path)\n"
+            "attempt(lambda: reach(s)); attempt(lambda: reach('link')); attempt(lambda: reach('../s'))\n"
+            "attempt(lambda: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'x', d))\n"
+            "attempt(lambda: socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0].sendto(b'x', d))\n"
+            "attempt(lambda: socket.socket(socket.AF_INET6)); attempt(lambda: socket.socket(socket.AF_NETLINK, 3))\n"
+        )
+        lines = said(run(landlock, root, code, tmp_path / "s", tmp_path / "d")).split("\n")
+
+    assert lines[0].startswith("b'x' ")
+    assert [line.split()[0] for line in lines[1:]] == ["REFUSED"] * 7
+
+
+@pytest.mark.parametrize("abi", [5, 7])
+def test_signals_reach_its_own_alone(landlock: Sandbox, root: Path, abi: int) -> None:
+    """A program signals itself, its children and their groups; nobody else, and not the process that watches it."""
+    if abi > landlock.abi:
+        pytest.skip("this kernel's Landlock is older")
+    victim = subprocess.Popen(["sleep", "30"], start_new_session=True)
+    try:
+        code = TRY + (
+            "import subprocess\n"
+            "child = subprocess.Popen(['sleep', '30']); child.kill(); print(child.wait())\n"
+            "group = subprocess.Popen(['sleep', '30'], start_new_session=True); os.killpg(group.pid, 9)\n"
+            "print(group.wait()); signal.signal(signal.SIGUSR1, lambda *_: print('heard'))\n"
+            "signal.raise_signal(signal.SIGUSR1); os.kill(0, signal.SIGUSR1)\n"
+            "pid = int(sys.argv[1])\n"
+            "for act in (lambda: os.kill(pid, 9), lambda: os.killpg(pid, 9), lambda: os.kill(os.getppid(), 9),\n"
+            "            lambda: os.kill(pid, 0)): attempt(act)\n"
+            "import resource; attempt(lambda: resource.prlimit(pid, resource.RLIMIT_CPU, (0, 0)))\n"
+            "attempt(lambda: os.sched_setaffinity(pid, {0})); attempt(lambda: os.setpriority(os.PRIO_PROCESS, pid, 9))"
+        )
+        ended = run(Sandbox("landlock", "", landlock.program, abi), root, code, victim.pid)
+        assert victim.poll() is None
+    finally:
+        victim.kill()
+        victim.wait()
+    lines = said(ended).split("\n")
+    assert lines[:4] == ["-9", "-9", "heard", "heard"]
+    assert [line.split()[0] for line in lines[4:]] == ["REFUSED"] * 7
+
+
+def test_five_of_five_daemons_are_ended(landlock: Sandbox, root: Path) -> None:
+    """Processes that left their parents and sessions before anybody looked are found: the launcher inherits them."""
+    word = f"981.{os.getpid()}"
+    ended = run(landlock, root, DAEMON.format(rest=0).replace("if os.fork() == 0:\n    os.setsid()",
+                "for _ in range(5):\n  if os.fork() == 0:\n    os.setsid()"), word)  # fmt: skip
+
+    assert ended.exit_code == 0
+    assert gone(word, 0.01)
+
+
+@pytest.mark.slow
+def test_a_fork_bomb_can_not_outrun_its_end(landlock: Sandbox, root: Path) -> None:
+    """Every process forks as fast as it can, in sessions of their own; once the end has begun nobody can any more."""
+    word = f"980.{os.getpid()}"
+    code = "import os\nwhile True:\n    if os.fork() == 0: os.setsid()"
+
+    ended = run(landlock, root, code, word, processes=60, wall_seconds=5)
+    assert ended.stopped_by in ("processes", "wall")
+    assert ended.wall_seconds < process.ENDING_SECONDS, "the launcher gave up"
+    assert gone(word, 0.01)
+
+
+def test_wild_arguments_do_not_end_the_watch(landlock: Sandbox, root: Path) -> None:
+    """Pointers to nowhere, handles that are none and sizes that are no sizes are refused, and the walls stand after."""
+    code = TRY + (
+        "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+        "wild = (0, 1, -1, 2**64 - 1, 2**63, 2**62, 0xffffffffffff0000)\n"
+        "for number in ((42, 90, 91, 268, 452) if os.uname().machine == 'x86_64' else (203, 52, 53, 452)):\n"
+        "    for one in wild:\n        for two in wild:\n"
+        "            got = libc.syscall(number, *map(ctypes.c_ulong, (one, two, two, one)))\n"
+        "            assert got == -1, (number, one, two)\n"
+        "attempt(lambda: os.kill(os.getppid(), 0)); open('x', 'w').close(); os.chmod('x', 0o600); print('stands')"
+    )
+    for abi in (landlock.abi, 1):
+        words = said(run(Sandbox("landlock", "", landlock.program, abi), root, code)).split("\n")
+        assert words[-2:] == ["REFUSED Operation not permitted", "stands"]
+
+
+def test_shared_memory_is_tidied(landlock: Sandbox, root: Path) -> None:
+    """What a trial leaves in /dev/shm goes with it; what was there before stays."""
+    before = Path(f"/dev/shm/gitresearch-test-{os.getpid()}")
+    before.write_text("ours")
+    try:
+        left = f"/dev/shm/left-{os.getpid()}"
+        assert said(run(landlock, root, "import sys; open(sys.argv[1], 'w').write('x'); print('fine')", left)) == "fine"
+        assert not os.path.exists(left)
+        assert before.read_text() == "ours"
+    finally:
+        before.unlink()
+
+
+def test_workers_start_inside(wall: Sandbox, root: Path) -> None:
+    """Queues, locks and managers of multiprocessing work: semaphores by name, sockets by path."""
+    code = (
+        "import multiprocessing as mp\nif __name__ == '__main__':\n    q = mp.Queue()\n"
+        "    p = mp.Process(target=q.put, args=(3,)); p.start(); print(q.get()); p.join()\n"
+        "    with mp.Manager() as m: d = m.dict(); d[1] = 2; print(dict(d))"
+    )
+    assert said(run(wall, root, code)) == "3\n{1: 2}"
+
+
+def test_walls_that_cannot_be_built_are_our_fault(landlock: Sandbox, root: Path, tmp_path: Path) -> None:
+    """Data that is gone ends the run before the program began; a program that exits with the same code has begun."""
+    world = World(root, {"/data": tmp_path / "gone"})
+    ended = sandbox.run(landlock, ["true"], world, Limits(5))
+
+    assert (ended.began, ended.exit_code) == (False, 1)
+    assert "No such file" in said(ended)
+    assert run(landlock, root, "raise SystemExit(1)").began
+    assert sandbox.run(landlock, ["no-such-program-7"], World(root), Limits(20)).began
+
+
+def test_its_temporary_folder_is_counted_and_goes(landlock: Sandbox, root: Path) -> None:
+    """TMPDIR is the run's own, as short as sockets need it, counted as its disk, and gone afterwards."""
+    code = "import os, tempfile; d = tempfile.gettempdir(); print(d); open(d + '/x', 'wb').write(bytes(9 << 20))"
+    ended = run(landlock, root, code, disk_bytes=8 << 20)
+
+    assert ended.stopped_by == "disk" or b"File too large" in ended.log
+    assert not os.path.exists(said(ended).split("\n")[0])
+
+
+def test_open_files_are_limited(any_box: Sandbox, root: Path) -> None:
+    """A program can hold so many files and no more, also as root."""
+    code = (
+        TRY
+        + "import resource; print(resource.getrlimit(resource.RLIMIT_NOFILE))\nkept = []\n"
+        + ("attempt(lambda: [kept.append(os.dup(0)) for _ in range(100)])")
+    )
+    lines = said(run(any_box, root, code, open_files=50)).split("\n")
+
+    assert lines == ["(50, 50)", "REFUSED Too many open files"]
+
+
+# Seatbelt, as text
+
+
+def test_a_profile_for_macos() -> None:
+    """Everything is denied but what is named; no character of a path ends its string."""
+    text = seatbelt.profile(["/opt/python"], ['/tmp/a"b\\c (deny default)'])
+
+    assert text.startswith("(version 1)\n(deny default)\n")
+    assert '(subpath "/opt/python")' in text
+    assert '(subpath "/tmp/a\\"b\\\\c (deny default)")' in text
+    assert not re.search(r"^\(allow (default|network\*)", text, re.MULTILINE)
+    writes = next(line for line in text.split("\n") if line.startswith("(allow file-write* "))
+    assert "/opt/python" not in writes
+    assert text.count("(") - 1 == text.count(")") - 1  # the path's own pair is inside a string
+    with pytest.raises(ValueError, match="line break"):
+        seatbelt.profile([], ["/tmp/a\n(allow default)"])
+
+
+def test_the_command_for_macos(root: Path) -> None:
+    """The program is given the trial's real folders, and a temporary one is asked for."""
+    box = Sandbox("seatbelt", "sandbox-exec", seatbelt.PROGRAM)
+    world = World(root, {"/data": root.parent}, {"/artefact": root})
+    command = box.command(["python", "x.py"], world, Limits(5, open_files=77))
+
+    assert command[:2] == ["/bin/sh", "-c"]
+    assert "ulimit -n 77" in command[2]
+    assert command[4:6] == ["/usr/bin/sandbox-exec", "-p"]
+    assert command[-2:] == ["python", "x.py"]
+    assert box.path(world, "/artefact") == str(root)

@@ -5,7 +5,8 @@ is the edit; `.gitresearch/hypothesis.md`, which it writes, is the hypothesis. I
 that keys of other things don't reach it; the study names the one it needs (`agent.key_env`).
 
 It runs as the user does, without a sandbox, because it needs its network, its login and its tools: who runs a coding
-agent on a laptop trusts it that far. Time, memory, disk, processes and log are limited, and its whole tree is ended.
+agent on a laptop trusts it that far. Only the evaluators' keys are hidden from it, where bubblewrap works. Time,
+memory, disk, processes and log are limited, and its whole tree is ended.
 """
 
 import contextlib
@@ -19,10 +20,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gitresearch import edit, failures
+from gitresearch import edit, failures, folders
 from gitresearch.agents import Proposal, ProposalFailed, Request, Usage, folder, trailer_word
 from gitresearch.errors import FormatError, GitResearchError
-from gitresearch.sandbox import Ended, Limits, Process, Sandbox, World
+from gitresearch.sandbox import Ended, Limits, Process, Sandbox, World, hiding
 from gitresearch.study import Price, Study
 from gitresearch.text import clean
 from gitresearch.trial import Hypothesis
@@ -181,7 +182,7 @@ class CommandAgent:
             given.write(prompt.encode())
             given.seek(0)
             try:
-                return Process(box, argv, world, limits, stdin=given.fileno()).wait()
+                return Process(box, [*hiding(folders.keys()), *argv], world, limits, stdin=given.fileno()).wait()
             except OSError as error:
                 why = f"can't start {argv[0]}: {error}"
                 hint = "name another with --command, or agent.command in study.toml"
@@ -193,7 +194,8 @@ class CommandAgent:
             raise edit.EditError(f"it was stopped at {limit or 'the limit for ' + ended.stopped_by}")
         if ended.exit_code:
             words = failures.last_lines(ended.log, 1) or ("it said nothing",)
-            raise edit.EditError(f"it ended with status {ended.exit_code}: {words[0]}")
+            how = f"was ended by {ended.signal_name}" if ended.signal_name else f"ended with status {ended.exit_code}"
+            raise edit.EditError(f"it {how}: {words[0]}")
 
     def _hypothesis(self, request: Request, top: Path) -> Hypothesis:
         """What the program wrote down, read as untrusted text."""

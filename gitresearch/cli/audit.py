@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from gitresearch import folders
 from gitresearch.audit import Report
 from gitresearch.audit import audit as audit_of
 from gitresearch.cli.context import Opened, open_repo, open_study, say
@@ -67,8 +68,7 @@ def audit(json_: bool, more: Path | None) -> int:
 
 def seen_file() -> Path:
     """Where the tips that audits walked are remembered: outside the repository, whose owner may be the one to doubt."""
-    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(home) / "gitresearch" / "seen.json"
+    return folders.state() / "seen.json"
 
 
 def seen(memory: Path, opened: Opened) -> Mapping[str, str]:

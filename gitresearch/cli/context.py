@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from gitresearch import folders
 from gitresearch.errors import GitResearchError
 from gitresearch.lineage import Lineage
 from gitresearch.pinned import listed_signers, study_of
@@ -196,8 +197,7 @@ def words_of(command: str) -> list[str]:
 
 def prices_file() -> Path:
     """Where a person keeps the prices of models for all studies."""
-    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(home) / "gitresearch" / "prices.toml"
+    return folders.config() / "prices.toml"
 
 
 def own_prices() -> tuple[Price, ...]:
@@ -218,5 +218,4 @@ def without_lineage(study: Study) -> Study:
 
 def cache_dir() -> Path:
     """Where data and work in progress live: outside every repository."""
-    home = os.environ.get("GITRESEARCH_CACHE") or os.environ.get("XDG_CACHE_HOME")
-    return Path(home or Path.home() / ".cache") / "gitresearch"
+    return folders.cache()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from gitresearch import __version__
+from gitresearch import __version__, folders
 from gitresearch.errors import GitResearchError
 
 # verb -> module under gitresearch.cli; the short helps are here so that `--help` imports none of them, and
@@ -40,6 +40,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "key": ("audit", "Print the line that lists this clone as an evaluator."),
     "guard": ("guard", "Install git hooks that refuse forged or rewritten trials and notes."),
     "receive": ("guard", "What those hooks call: check the ref updates on stdin."),
+    "doctor": ("doctor", "Tell which sandbox holds here, and what works in it."),
     "mcp": ("mcp", "Serve the study's tools to an agent over MCP."),
     "push": ("share", "Push trials, studies and notes to a remote."),
     "pull": ("share", "Fetch trials, studies and notes from a remote."),
@@ -136,7 +137,7 @@ def _save_report() -> str:
     import time  # noqa: PLC0415
     import traceback  # noqa: PLC0415
 
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "gitresearch"
+    state = folders.state()
     text = (
         f"gitresearch {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
         f"command: {' '.join(sys.argv[1:])}\n\n{traceback.format_exc()}"

@@ -112,6 +112,7 @@ def open_lab(opened: Opened, progress: Progress, allow_unsandboxed: bool) -> Lab
     evaluator = Evaluator(opened.repo, opened.study, opened.base, box, cache_dir(), progress.phase)
     click.get_current_context().call_on_close(evaluator.close)
     evaluator.prepare()
+    sandbox.require_accelerators(box, cache_dir(), evaluator.python)
     return Lab(opened.repo, opened.study, opened.base, evaluator)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pygit2
 
+from gitresearch import folders
 from gitresearch.errors import GitResearchError
 from gitresearch.repo.objects import discard, sync_folder, write_all
 from gitresearch.repo.refs import Locked
@@ -58,8 +59,7 @@ def read_evaluator(common_dir: Path) -> str | None:
 
 def key_file(evaluator: str) -> Path:
     """Where the evaluator's private key is kept: outside every repository, for its user alone."""
-    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(home) / "gitresearch" / "keys" / evaluator
+    return folders.keys() / evaluator
 
 
 def load_key(evaluator: str) -> Key:

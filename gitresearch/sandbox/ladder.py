@@ -1,110 +1,129 @@
-"""Which rung of the ladder holds here, found out by trying it."""
+"""Which rung of the ladder holds here, found out by trying it: the first one without a hole is taken."""
 
-import json
+import functools
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import tempfile
-from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from gitresearch.errors import GitResearchError
-from gitresearch.sandbox.process import run
-from gitresearch.sandbox.world import Limits, Sandbox, World, seals_namespaces
+from gitresearch.sandbox import launcher, seatbelt, selftest
+from gitresearch.sandbox.levels import Sandbox, accelerator_nodes, seals_namespaces
+from gitresearch.sandbox.world import interpreter
 
-# Runs inside: prints what it could reach. Every word but `started` is a hole.
-_PROBE = """
-import os, socket, sys
-secret, outside, port, pid = sys.argv[1:]
-found = ["started"]
-def attempt(word, act):
-    try:
-        act()
-        found.append(word)
-    except OSError:
-        pass
-attempt("read a secret", lambda: open(secret).read())
-attempt("wrote outside", lambda: open(outside, "w").write("x"))
-attempt("reached the network", lambda: socket.create_connection(("127.0.0.1", int(port)), 0.5))
-attempt("reached a process", lambda: os.kill(int(pid), 0))
-attempt("read an environment", lambda: open(f"/proc/{pid}/environ", "rb").read())
-attempt("wrote the root", lambda: os.rmdir(os.mkdir("/gitresearch-probe") or "/gitresearch-probe"))
-attempt("could set the kernel", lambda: open("/proc/sys/kernel/core_pattern", "a").close())
-print("|".join(found))
-"""
+LAUNCHER = os.path.abspath(launcher.__file__)
+# What Landlock learnt when, and what is so where it has not.
+_LACKING = ((2, "no renaming between folders"), (5, "control calls of any device it may open"))
+_RESTRICTED = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
 
 
-def probe(box: Sandbox) -> list[str]:
-    """What a program inside could do that it must not, by trying it; `does not start` where it doesn't run at all."""
-    with tempfile.TemporaryDirectory() as top, socket.create_server(("127.0.0.1", 0)) as server:
-        secret, outside = Path(top, "secret"), Path(top, "outside")
-        secret.write_text("canary")
-        root = Path(top, "trial")
-        root.mkdir()
-        victim = subprocess.Popen(["sleep", "20"], stdout=subprocess.DEVNULL)
-        try:
-            port = str(server.getsockname()[1])
-            argv = [sys.executable, "-I", "-c", _PROBE, str(secret), str(outside), port, str(victim.pid)]
-            ended = run(box, argv, World(root), Limits(wall_seconds=10))
-        finally:
-            victim.kill()
-            victim.wait()
-        words = ended.log.decode("utf-8", "replace").strip().split("\n")[-1].split("|")
-        if words[0] != "started":
-            return [f"does not start: {words[0][:200]}"]
-        return words[1:] + (["wrote outside"] if outside.exists() and "wrote outside" not in words else [])
+@dataclass(frozen=True)
+class Rung:
+    """A level as it stands here. `box` is None where it can't be had; `fault` says why it is not taken."""
+
+    level: str
+    box: Sandbox | None
+    fault: str
+
+
+def _bubblewrap() -> Sandbox | str:
+    program = shutil.which("bwrap")
+    if program is None:
+        return "bubblewrap is not installed"
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    sealed = "" if seals_namespaces(program) else " (namespaces not sealed)"
+    return Sandbox("bubblewrap", (done.stdout.strip() or "bubblewrap") + sealed, program)
+
+
+def _landlock() -> Sandbox | str:
+    abi = launcher.landlock_abi()
+    if abi < 1:
+        return "this kernel has no Landlock" if sys.platform == "linux" else "Landlock is Linux's"
+    lacking = "".join(f", {what}" for since, what in _LACKING if abi < since)
+    return Sandbox("landlock", f"Landlock ABI {abi} and seccomp{lacking}", LAUNCHER, abi)
+
+
+def _seatbelt() -> Sandbox | str:
+    if sys.platform != "darwin" or not os.path.exists(seatbelt.PROGRAM):
+        return "Seatbelt is macOS's"
+    return Sandbox("seatbelt", "sandbox-exec", seatbelt.PROGRAM)
+
+
+_RUNGS = {"bubblewrap": _bubblewrap, "landlock": _landlock, "seatbelt": _seatbelt}
+
+
+def rungs(cache: Path, *, until_one_holds: bool = False) -> list[Rung]:
+    """The rungs from the strongest down, each tried; no further than the first that holds if that is asked."""
+    found: list[Rung] = []
+    for level, find in _RUNGS.items():
+        box = find()
+        rung = Rung(level, None, box) if isinstance(box, str) else Rung(level, box, _fault(box, cache))
+        found.append(rung)
+        if until_one_holds and not rung.fault:
+            break
+    return found
 
 
 def choose(allow_unsandboxed: bool, cache: Path) -> Sandbox:
     """The strongest rung that holds, by the self-test of its real profile; remembered until the next boot."""
-    program = shutil.which("bwrap")
-    why = "bubblewrap is not installed"
-    if program:
-        done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-        sealed = "" if seals_namespaces(program) else " (namespaces not sealed)"
-        box = Sandbox("bubblewrap", (done.stdout.strip() or "bubblewrap") + sealed, program)
-        why = _fault(box, cache)
-        if not why:
-            return box
+    tried = rungs(cache, until_one_holds=True)
+    why = "; ".join(rung.fault for rung in tried if rung.fault and _belongs_here(rung))
+    box = tried[-1].box if not tried[-1].fault else None
+    if box is not None:
+        return box
     if allow_unsandboxed:
         return Sandbox("none", f"limits only ({why})")
-    raise GitResearchError(
-        f"no sandbox works here: {why}", "apt install bubblewrap, or pass --allow-unsandboxed to run with limits only"
-    )
+    raise GitResearchError(f"no sandbox works here: {why}", hint(tried))
+
+
+def require_accelerators(box: Sandbox, cache: Path, python: str) -> None:
+    """Where there are accelerators and the interpreter has torch, that it sees them inside too, tried once a boot: a
+    recipe would train on the CPU without a word."""
+    if box.level == "none" or not accelerator_nodes() or not interpreter(python).torch:
+        return
+    if unseen := selftest.abilities(box, cache, python).get("accelerators"):
+        raise GitResearchError(f"inside {box.description} the accelerators are missing: {unseen}", "gitresearch doctor")
+
+
+def _belongs_here(rung: Rung) -> bool:
+    """Whether a person can do something about it."""
+    return rung.level != ("landlock" if sys.platform == "darwin" else "seatbelt")
+
+
+def hint(tried: list[Rung]) -> str:
+    """What to type so that one holds."""
+    allow = "pass --allow-unsandboxed to run with limits only"
+    if tried[0].box is None:
+        return f"apt install bubblewrap, or {allow}"
+    if _is_restricted():
+        return (
+            "let bwrap make user namespaces, which AppArmor forbids here: sudo sysctl -w "
+            f"kernel.apparmor_restrict_unprivileged_userns=0 (or give bwrap an AppArmor profile), or {allow}"
+        )
+    return f"gitresearch doctor, or {allow}"
+
+
+@functools.cache
+def _is_restricted() -> bool:
+    """Ubuntu's setting since 23.10: programs without an AppArmor profile get user namespaces that can do nothing."""
+    try:
+        return os.getuid() != 0 and _RESTRICTED.read_text().strip() == "1"
+    except OSError:
+        return False
 
 
 def _fault(box: Sandbox, cache: Path) -> str:
     """Why a rung does not hold here; empty where it does."""
     try:
-        holes = _remembered_probe(box, cache)
+        holes = selftest.holes(box, cache)
     except GitResearchError as error:
         return error.message
+    except OSError as error:
+        return f"{box.description} does not start: {error}"
     if not holes:
         return ""
     if holes[0].startswith("does not start"):
         return f"{box.description} {holes[0]}"
     return f"inside {box.description} a program {' and '.join(holes)}"
-
-
-def _remembered_probe(box: Sandbox, cache: Path) -> list[str]:
-    """The probe's finding, from the cache where it was made since this boot by this interpreter and program."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        boot = ""
-    profile = [*box.command([_PROBE], World(Path()), Limits(0)), sys.executable]
-    key = [boot, *profile, box.description, os.getuid(), os.stat(box.program).st_mtime_ns]
-    memory = cache / "sandbox.json"
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        known = json.loads(memory.read_text())
-        if boot and known["key"] == key:
-            return [str(hole) for hole in known["holes"]]
-    holes = probe(box)
-    with suppress(OSError):
-        cache.mkdir(parents=True, exist_ok=True)
-        staged = memory.with_suffix(f".{os.getpid()}")
-        staged.write_text(json.dumps({"key": key, "holes": holes}))
-        staged.replace(memory)
-    return holes

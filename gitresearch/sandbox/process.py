@@ -7,22 +7,26 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 
 from gitresearch.sandbox import keyring
+from gitresearch.sandbox.levels import Sandbox, environment
 from gitresearch.sandbox.waiting import until_ended
-from gitresearch.sandbox.world import Ended, Limits, Sandbox, World, environment
+from gitresearch.sandbox.world import SCRATCH, Ended, Limits, World
+from gitresearch.workdir import remove
 
 POLL_SECONDS = 0.05
 LOG_HEAD, LOG_TAIL = 64 * 1024, 256 * 1024
 BLOCK, DEEPEST = 4096, 200
-OPEN_FILES = 8192  # a process; the system's table is everybody's
+ENDING_SECONDS = 12.0  # more than the launcher gives itself
 
 
 class Process:
@@ -32,23 +36,28 @@ class Process:
         self, box: Sandbox, argv: Sequence[str], world: World, limits: Limits,
         stdin: int = subprocess.DEVNULL, stdout: int | None = None,
     ) -> None:  # fmt: skip
-        self.limits, self.world = limits, world
-        command, env = box.command(argv, world, limits), environment(box, world)
-        if box.level != "none":
-            keyring.renew()
-        read, write = os.pipe()
+        self.box, self.limits = box, limits
+        self.world = world = _with_scratch(box, world)
         self._report = _Report(box)
+        try:
+            if box.level != "none":
+                keyring.renew()
+            command, env = box.command(argv, world, limits), environment(box, world)
+        except BaseException:
+            self._report.hang_up()
+            self._tidy()
+            raise
+        read, write = os.pipe()
         self._own_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         try:
             self._popen = subprocess.Popen(
-                _held(limits, self._report.asked_for(command)), stdin=stdin,
-                stdout=write if stdout is None else stdout, stderr=write,
+                self._report.asked_for(command), stdin=stdin, stdout=write if stdout is None else stdout, stderr=write,
                 cwd=world.root, env=env, start_new_session=True,
                 pass_fds=(*self._report.handles, *([world.gate.handle] if world.gate else [])),
             )  # fmt: skip
         except OSError:
             os.close(read)
-            self._report.read()
+            self._tidy()
             raise
         finally:
             os.close(write)
@@ -83,14 +92,14 @@ class Process:
             self._reap(block=True)
             self._end_survivors()
             self._log.finish()
-            self._report.read()
+            self._tidy()
             raise
         if self.world.gate is not None and not self.world.gate.opened:
             self._before = self.cpu, self.wall
         cpu, wall = self.used
         self._end_survivors()
         log, stopped_by = self._log.finish(), stopped_by or self._late()
-        began = self._report.read() or bool(stopped_by) or status != 1 or log.startswith(b"bwrap: execvp")
+        began = self._tidy() or bool(stopped_by) or status != 1 or log.startswith(b"bwrap: execvp")
         before = self._before[0 if self.limits.cpu_seconds is not None else 1]
         return Ended(status, stopped_by, cpu, wall, self.peak, log, self._log.total, began, before)
 
@@ -196,9 +205,18 @@ class Process:
         return named + _nameless(process.pid for process in self._seen)
 
     def kill(self) -> None:
-        """End the whole tree now."""
+        """End the whole tree now. At level landlock the launcher does it: it can find what left its parents."""
         with suppress(ProcessLookupError, PermissionError):
+            if self.box.level == "landlock":
+                os.kill(self._popen.pid, signal.SIGTERM)
+                until_ended(self._popen.pid, ENDING_SECONDS, ENDING_SECONDS)
             os.killpg(self._popen.pid, signal.SIGKILL)
+
+    def _tidy(self) -> bool:
+        """Remove its temporary folder; whether the program began."""
+        if self.box.level != "bubblewrap":
+            remove(self.world.writable[SCRATCH])
+        return self._report.read()
 
     def _end_survivors(self) -> None:
         """Nothing a program started outlives it; those that left its process group are found by having been seen."""
@@ -213,14 +231,13 @@ class Process:
             time.sleep(0.01)
 
 
-def _held(limits: Limits, command: Sequence[str]) -> list[str]:
-    """The command with the kernel's own limits, set before it begins. Set from here after the fork (preexec_fn is not
-    safe beside threads) they missed half of the programs: bubblewrap forks within that time. Sizes in 512 bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
-    open_files = f"ulimit -Sn {most if soft == resource.RLIM_INFINITY else min(soft, most)}; ulimit -Hn {most}"
-    words = f'ulimit -c 0; ulimit -f {limits.disk_bytes >> 9}; {open_files}; exec "$@"'
-    return ["/bin/sh", "-c", words, "sh", *command]
+def _with_scratch(box: Sandbox, world: World) -> World:
+    """With a temporary folder where the level has no root to make one in. It lies where paths are short: a socket's
+    has 107 characters at most, and worker processes make sockets there: below a trial's folder a DataLoader hung."""
+    if box.level == "bubblewrap":
+        return world
+    scratch = Path(tempfile.mkdtemp(prefix="gr-"))
+    return replace(world, writable={**world.writable, SCRATCH: scratch})
 
 
 def _tree(top: psutil.Process, most: int) -> set[psutil.Process]:
@@ -309,23 +326,19 @@ def _nameless(pids: Iterable[int]) -> int:
 
 
 class _Report:
-    """What bubblewrap says about its work, on a descriptor that the program does not get: an exit code is reported only
-    where the world was made and the program began."""
+    """What bubblewrap or the launcher says about its work, on a descriptor that the program does not get: an exit code
+    is reported only where the world was made and the program began."""
 
     def __init__(self, box: Sandbox) -> None:
         self.handles: tuple[int, ...] = ()
-        self._read = -1
-        if box.level == "bubblewrap":
+        self._read, self._box = -1, box
+        if box.level in ("bubblewrap", "landlock"):
             self._read, write = os.pipe()
             os.set_blocking(self._read, False)
             self.handles = (write,)
 
     def asked_for(self, command: list[str]) -> list[str]:
-        return [
-            command[0],
-            *(word for handle in self.handles for word in ("--json-status-fd", str(handle))),
-            *command[1:],
-        ]
+        return self._box.reporting(command, self.handles[0]) if self.handles else command
 
     def hang_up(self) -> None:
         for handle in self.handles:

@@ -1,20 +1,18 @@
-"""What a program is given and held to, and how it ended; the command line that makes an empty world of it."""
+"""What a program is given and held to, how it ended, and which folders its interpreter needs."""
 
 import functools
-import glob
 import os
-import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gitresearch.errors import GitResearchError
 from gitresearch.sandbox.gate import Gate
 
-TRIAL = "/trial"
+TRIAL, SCRATCH = "/trial", "/tmp"  # noqa: S108  (inside)
 
 
 @dataclass(frozen=True)
@@ -27,6 +25,7 @@ class Limits:
     disk_bytes: int = 2 << 30
     log_bytes: int = 16 << 20
     processes: int = 256
+    open_files: int = 4096
 
 
 @dataclass(frozen=True)
@@ -65,72 +64,6 @@ class Ended:
             return signal.Signals(number).name if number else ""
         except ValueError:
             return ""
-
-
-@dataclass(frozen=True)
-class Sandbox:
-    """A rung of the ladder, chosen by `choose`."""
-
-    level: str  # "bubblewrap" or "none"
-    description: str
-    program: str = ""
-
-    def path(self, world: World, inside: str) -> str:
-        """Where the program finds what is mounted at `inside`."""
-        if self.level != "none":
-            return inside
-        mounted = {TRIAL: world.root, **world.read_only, **world.writable}
-        return str(mounted[inside])
-
-    def command(self, argv: Sequence[str], world: World, limits: Limits) -> list[str]:
-        """The command line that runs argv in the world."""
-        if self.level == "none":
-            tie = ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
-            return [*tie, *argv]
-        flags = _bubblewrap_flags(world, limits)
-        if seals_namespaces(self.program):
-            flags.append("--disable-userns")
-        return [self.program, *flags, "--", *argv]
-
-
-def _bubblewrap_flags(world: World, limits: Limits) -> list[str]:
-    """The minimal root. `--ro-bind / /` would show keys and hidden labels (measured); so only what is needed."""
-    flags = ["--ro-bind", "/usr", "/usr"]
-    for name in ("/bin", "/sbin", "/lib", "/lib64", "/lib32"):
-        if os.path.islink(name):
-            flags += ["--symlink", os.readlink(name).lstrip("/"), name]
-        elif os.path.isdir(name):
-            flags += ["--ro-bind", name, name]
-    for name in ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime"):
-        flags += ["--ro-bind-try", name, name]
-    size = str(limits.disk_bytes)
-    flags += ["--ro-bind", "/sys", "/sys", "--dev", "/dev", "--proc", "/proc"]
-    for device in _accelerators():
-        flags += ["--dev-bind-try", device, device]
-    flags += ["--size", size, "--tmpfs", "/tmp", "--size", size, "--tmpfs", "/dev/shm"]  # noqa: S108  (inside)
-    for folder in interpreter_folders(world.python):  # after /tmp: it may lie there
-        flags += ["--ro-bind", folder, folder]
-    for inside, outside in world.read_only.items():
-        flags += ["--ro-bind", str(outside), inside]
-    for inside, outside in {TRIAL: world.root, **world.writable}.items():
-        flags += ["--bind", str(outside), inside]
-    # What bubblewrap makes itself is writable and without a limit. And in /proc/sys root is root without capabilities
-    # too: a trial of a root user could set the host's core_pattern, which the kernel runs as root (measured, 0.8.0).
-    flags += ["--remount-ro", "/proc", "--remount-ro", "/dev", "--remount-ro", "/"]
-    flags += ["--chdir", TRIAL, "--unshare-all", "--unshare-user", "--die-with-parent"]
-    return [*flags, "--new-session", "--cap-drop", "ALL"]
-
-
-@functools.cache
-def seals_namespaces(program: str) -> bool:
-    """Whether this bubblewrap can deny namespaces inside its own: since 0.8; Ubuntu 22.04 has 0.6."""
-    done = subprocess.run([program, "--help"], capture_output=True, text=True, check=False)
-    return "--disable-userns" in done.stdout + done.stderr
-
-
-def _accelerators() -> list[str]:
-    """Device nodes of GPUs. They must be bound with --dev-bind and after --dev, or CUDA silently finds nothing."""
-    return sorted([*glob.glob("/dev/nvidia*"), *glob.glob("/dev/kfd"), *glob.glob("/dev/dri")])
 
 
 @dataclass(frozen=True)
@@ -179,17 +112,3 @@ def _shown(folders: Iterable[str], python: str) -> tuple[str, ...]:
                 "python3 -m venv .venv",
             )
     return tuple(sorted(outside_usr))
-
-
-def environment(box: Sandbox, world: World) -> dict[str, str]:
-    """The whole environment of the program: nothing is inherited, so no key can be."""
-    scratch = "/tmp" if box.level != "none" else str(world.root / ".tmp")  # noqa: S108
-    if box.level == "none":
-        os.makedirs(scratch, exist_ok=True)
-    bin_folder = os.path.dirname(world.python)
-    base = {"PATH": f"{bin_folder}:/usr/local/bin:/usr/bin:/bin", "HOME": scratch, "TMPDIR": scratch}
-    base |= {"USER": "trial", "LOGNAME": "trial"}  # there is no /etc/passwd to find a name in
-    base |= {"LANG": "C.UTF-8", "PYTHONNOUSERSITE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    base["PYTHONUNBUFFERED"] = "1"  # a killed program's last words are in the log
-    base["TORCHINDUCTOR_CACHE_DIR"] = f"{scratch}/inductor"
-    return base | dict(world.env)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -10,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from gitresearch import folders
 from gitresearch.agents import Proposal, ProposalFailed, Request, command
 from gitresearch.agents.command import CommandAgent, reported, signature
 from gitresearch.errors import GitResearchError
 from gitresearch.lineage import Lineage
+from gitresearch.sandbox import hiding
 from gitresearch.study import Study, load
 from gitresearch.trial import Hypothesis, Trial
 from tests.processes import gone
@@ -111,7 +115,7 @@ def test_what_it_changes_is_the_edit_and_what_it_writes_the_hypothesis(propose: 
         (TELL + "(here / 'train.py').write_text('LR = (')", "train.py"),
         (TELL + "(here / 'train.py').write_bytes(b'#' * (3 << 20))", "is too large"),
         (EDIT + TELL + "sys.exit('out of credit')", "it ended with status 1: out of credit"),
-        (EDIT + TELL + "os.kill(os.getpid(), 9)", "it ended with status -9"),
+        (EDIT + TELL + "os.kill(os.getpid(), 9)", "it was ended by SIGKILL"),
         (EDIT + TELL + "[(here / f'f{n}').write_text('') for n in range(200)]", "more than 100 files"),
         (TELL + "os.makedirs('/'.join(['d'] * 50))", "folders deeper than 32"),
         (TELL + "(here / 'a\\x1b[2Jb').write_text('')", "outside the surface|no path"),
@@ -247,3 +251,48 @@ def test_any_name_signs_a_hypothesis() -> None:
     """Blanks, colons and other scripts in a program's or model's name."""
     assert signature("my agent:2", "ü b") == "my-agent-2:--b"
     assert signature("", "") == "unnamed:default"
+
+
+def test_the_evaluators_keys_are_hidden(propose: Propose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where bubblewrap works the program finds the folder of keys empty, can't uncover it and can't walk around it
+    through our own process; its home, its edits and its hypothesis are as without."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    keys = folders.keys()
+    keys.mkdir(parents=True)
+    (keys / "me").write_text("PRIVATE KEY")
+    (tmp_path / "config" / "login").write_text("its login")
+    if not hiding(keys):
+        pytest.skip("bubblewrap does not work here")
+    # Ours has capabilities that the program lacks; another process of a root user may have none.
+    bare = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.getuid() == 0 and shutil.which("setpriv") else []
+    other = subprocess.Popen([*bare, "sleep", "60"])
+    made = propose(
+        f"import subprocess\nkeys = {str(keys)!r}\n"
+        f"ours, others = ('/proc/%d/root' % pid + keys for pid in ({os.getpid()}, {other.pid}))\n"
+        "subprocess.run(['umount', keys], capture_output=True)\n"
+        "subprocess.run(['unshare', '-Ur', 'umount', keys], capture_output=True)\n"
+        "for path in (keys, ours, others):\n    try: print('found', os.listdir(path))\n"
+        "    except OSError as error: print('refused', error.errno)\n"
+        "try: open(keys + '/planted', 'w')\nexcept OSError: print('read-only')\n"
+        f"print((pathlib.Path(keys).parents[1] / 'login').read_text())\n{EDIT}{TELL}"
+    )
+    other.kill()
+    other.wait()
+    said = made.transcript.split("\n")
+
+    assert said[0] == "found []"
+    assert [word.split()[0] for word in said[1:3]] == ["refused", "refused"]
+    assert said[3:5] == ["read-only", "its login"]
+    assert made.edits == {"train.py": b"LR = 0.2\n"}
+    assert made.hypothesis.subject == "raise the rate"
+    assert [path.name for path in keys.iterdir()] == ["me"]
+
+
+def test_without_bubblewrap_an_agent_runs_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that is not there is not made, and a bubblewrap that does not work is left out."""
+    assert hiding(tmp_path / "none") == []
+    assert not (tmp_path / "none").exists()
+    (tmp_path / "bwrap").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "bwrap").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert hiding(tmp_path) == []

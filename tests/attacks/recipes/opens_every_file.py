@@ -1,5 +1,6 @@
 """Opens files until the whole system has none left to open."""
 
+from gitresearch.sandbox import Limits
 from tests.attacks.stage import HONEST, Recipe, Weak, ends
 
 TRAIN = (
@@ -24,4 +25,5 @@ if len(held) >= 9000:
 """
     + HONEST
 )
-RECIPE = Recipe(TRAIN, gained=ends("crash"), weak=Weak(without={"gitresearch.sandbox.process.OPEN_FILES": 1 << 20}))
+MANY = {"gitresearch.evaluate.Evaluator._run_limits": lambda *_: Limits(60.0, open_files=1 << 20)}
+RECIPE = Recipe(TRAIN, gained=ends("crash"), weak=Weak(without=MANY))
