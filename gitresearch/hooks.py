@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from gitresearch.errors import GitResearchError
 from gitresearch.failures import last_lines
@@ -93,15 +93,18 @@ class Hook:
         cancel: threading.Event | None = None,
     ) -> dict[str, Any]:  # fmt: skip
         """Send the request, wait for the reply. Setting `cancel` ends the hook: a HookFault too."""
-        asked: bytes | None = json.dumps({**request, "settings": self.settings}).encode()
+        asked = json.dumps({**request, "settings": self.settings}).encode()
+        # Not by `communicate`: what it has not written when its time is up it never writes (Python 3.11). On a busy
+        # machine that is all of it, and the hook waits until we give up.
+        given, process.stdin = process.stdin, None
+        threading.Thread(target=_send, args=(given, asked), daemon=True).start()
         seconds = self.seconds + more_seconds
         deadline = time.monotonic() + seconds
         while True:
             try:
-                out, err = process.communicate(asked, timeout=min(POLL_SECONDS, max(0.0, deadline - time.monotonic())))
+                out, err = process.communicate(timeout=min(POLL_SECONDS, max(0.0, deadline - time.monotonic())))
                 break
             except subprocess.TimeoutExpired:
-                asked = None  # it is under way
                 why = "was cancelled" if cancel is not None and cancel.is_set() else f"gave no answer in {seconds:g} s"
                 if why == "was cancelled" or time.monotonic() >= deadline:
                     raise HookFault(f"the hook's {verb} {why}", last_lines(drop(process))) from None
@@ -113,6 +116,12 @@ class Hook:
             told = words[-1] if words else f"exit status {process.returncode}"
             raise HookFault(f"the hook's {verb} failed: {told}", words)
         return strict_reply(out, verb, last_lines(err))
+
+
+def _send(pipe: IO[bytes], request: bytes) -> None:
+    """Write a request and close its pipe; a hook that is gone is told elsewhere."""
+    with suppress(OSError), pipe:
+        pipe.write(request)
 
 
 class Scoring:

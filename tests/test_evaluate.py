@@ -498,6 +498,24 @@ def test_a_hook_is_cancelled(bench: Make) -> None:
     timer.join()
 
 
+def test_a_hook_is_asked_however_busy_the_machine_is(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where our first look at a hook comes too late to have written anything, it gets its request all the same."""
+    communicate, late = subprocess.Popen.communicate, set[int]()
+
+    def first_too_late(
+        self: subprocess.Popen[bytes], given: bytes | None = None, timeout: float | None = None
+    ) -> object:
+        first = self.pid not in late
+        late.add(self.pid)
+        return communicate(self, given, -1.0 if first else timeout)
+
+    made = bench(hook_seconds=20)
+    monkeypatch.setattr("gitresearch.hooks._Popen.communicate", first_too_late)
+    found = made.run()
+
+    assert (found.run.status, found.failure) == ("ok", None)
+
+
 @pytest.mark.parametrize("fault", ["exit", "hello"])
 def test_a_hook_that_cannot_prepare(bench: Make, fault: str) -> None:
     """Before anything runs, the hook's failure is an error that names it."""
