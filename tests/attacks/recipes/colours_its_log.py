@@ -9,5 +9,5 @@ raise ValueError("\x1b[31mred\x1b[0m \x9b2J \u200bnothing")
 """
 RECIPE = Recipe(
     TRAIN, "crash", gained=lambda seen: not is_safe(seen.told.replace("\n", "")),
-    weak=Weak(without={"gitresearch.failures.clean": str}), fast=True
+    weak=Weak(without={"gitresearch.failures.clean": str})
 )  # fmt: skip

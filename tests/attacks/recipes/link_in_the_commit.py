@@ -6,5 +6,5 @@ from tests.attacks.weaker import checkout
 TRAIN = THIEF.replace("import json", "steal(['data'])\nimport json", 1)
 RECIPE = Recipe(
     TRAIN, "preflight_crash", files={"data": "LABELS"}, modes={"data": "120000"},
-    weak=Weak(level="none", without={"gitresearch.repo.content.Content.export": checkout}), fast=True
+    weak=Weak(level="none", without={"gitresearch.repo.content.Content.export": checkout})
 )  # fmt: skip

@@ -5,5 +5,5 @@ from tests.attacks.weaker import checkout
 
 RECIPE = Recipe(
     status="preflight_crash", files={"Train.py": "print('another')"}, gained=ends("ok"),
-    weak=Weak(without={"gitresearch.repo.content.Content.export": checkout}), fast=True
+    weak=Weak(without={"gitresearch.repo.content.Content.export": checkout})
 )  # fmt: skip

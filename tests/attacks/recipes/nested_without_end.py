@@ -6,4 +6,4 @@ TRAIN = """
 import os
 open(os.environ["GITRESEARCH_ARTEFACT"] + "/model", "w").write('[' * 100000)
 """
-RECIPE = Recipe(TRAIN, "invalid", Weak("loose_json"), ends("harness_abort"), fast=True)
+RECIPE = Recipe(TRAIN, "invalid", Weak("loose_json"), ends("harness_abort"))
