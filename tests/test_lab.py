@@ -219,3 +219,11 @@ def test_a_lab_that_opens_moves_the_best(repo: Repo) -> None:
     repo.set_best(STUDY, made.baseline.oid, "as a kill would have left it")
     lab(repo)
     assert repo.best(STUDY) == trial.oid
+
+
+def test_books_that_cant_be_opened_are_told_in_a_sentence(repo: Repo) -> None:
+    """The lock that runs are added under may not be there to be made: a full disk, no permission."""
+    made = lab(repo, 2.0)
+    (repo.common_dir / "gitresearch/outcomes.lock").mkdir()
+    with pytest.raises(GitResearchError, match="cannot lock the outcomes"):
+        made.calibrate()

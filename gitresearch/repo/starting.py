@@ -9,12 +9,12 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict
 from typing import Any
 
 from gitresearch.repo.claims import is_dead, this_process
-from gitresearch.repo.door import guarded
+from gitresearch.repo.door import errors, guarded
 from gitresearch.repo.locks import KernelLock
 from gitresearch.repo.lookup import commit_time
 from gitresearch.repo.noting import Noting, outcome_of
@@ -41,7 +41,10 @@ class Starting(Noting):
 
     def alone(self) -> AbstractContextManager[object]:
         """Hold what outcomes are changed under: whoever reads one, to write it with more runs, loses nobody's."""
-        return KernelLock(self.common_dir, "outcomes")()
+        held = ExitStack()
+        with errors("lock the outcomes"):  # what goes wrong while it is held is not the lock's
+            held.enter_context(KernelLock(self.common_dir, "outcomes")())
+        return held
 
     @guarded("read which runs were started")
     def lost(self, study_seconds: float) -> dict[str, list[Start]]:
