@@ -7,6 +7,7 @@ what is there already never moves, so a write costs two or three small trees at 
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TypeGuard
 
 from gitresearch.repo.objects import TREE_MODE, Entry, Sink, print_tree, rows, with_entry
@@ -38,7 +39,9 @@ def _collect(trees: Trees, tree: str | bytes, prefix: bytes, found: dict[str, st
 
 def diff_notes(trees: Trees, old: str | bytes | None, new: str | bytes, prefix: bytes = b"") -> dict[str, str | None]:
     """The notes that differ between two notes trees, with the new blob or None; equal subtrees are not opened."""
-    left, right = set(rows(trees.raw(old))) if old else set(), set(rows(trees.raw(new)))
+    if old == new:
+        return {}  # a run's start: half of all notes commits
+    left, right = _rows(trees.raw(old)) if old else frozenset(), _rows(trees.raw(new))
     before = {name: Entry(mode, oid) for mode, name, oid in left - right}
     after = {name: Entry(mode, oid) for mode, name, oid in right - left}
     found: dict[str, str | None] = {}
@@ -53,6 +56,11 @@ def diff_notes(trees: Trees, old: str | bytes | None, new: str | bytes, prefix: 
             found = _merged(found, dict.fromkeys(_below(trees, path, earlier)))
             found = _merged(found, _below(trees, path, entry))
     return found
+
+
+@lru_cache(maxsize=300)  # who walks a chain of notes meets each tree twice; a full one has 256 below it
+def _rows(raw: bytes) -> frozenset[tuple[bytes, bytes, bytes]]:
+    return frozenset(rows(raw))
 
 
 def _merged(found: dict[str, str | None], more: Mapping[str, str | None]) -> dict[str, str | None]:
