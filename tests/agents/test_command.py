@@ -288,6 +288,30 @@ def test_the_evaluators_keys_are_hidden(propose: Propose, tmp_path: Path, monkey
     assert [path.name for path in keys.iterdir()] == ["me"]
 
 
+def test_the_hidden_folder_cannot_be_moved_from_under_its_cover(
+    propose: Propose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the next proposal found the keys where nothing lies over them; and no process stays for that."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    keys = folders.keys()
+    keys.mkdir(parents=True)
+    (keys / "me").write_text("PRIVATE KEY")
+    if not hiding(keys):
+        pytest.skip("bubblewrap does not work here")
+    word = f"862.{os.getpid()}"
+    made = propose(
+        f"for path in {[str(path) for path in (keys, *keys.parents[:3])]!r}:\n"
+        "    try: os.rename(path, path + '-moved'); print('moved')\n"
+        "    except OSError as error: print('refused')\n"
+        "if os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n"
+        f"        os.closerange(0, 3)\n        os.execvp('sleep', ['sleep', '{word}'])\n    os._exit(0)\n"
+        f"os.wait()\n{EDIT}{TELL}"
+    )
+    assert made.transcript.split("\n")[:4] == ["refused"] * 4
+    assert (keys / "me").exists()
+    assert gone(word)
+
+
 def test_without_bubblewrap_an_agent_runs_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder that is not there is not made, and a bubblewrap that does not work is left out."""
     assert hiding(tmp_path / "none") == []
