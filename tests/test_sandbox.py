@@ -1012,6 +1012,38 @@ def test_wild_arguments_do_not_end_the_watch(landlock: Sandbox, root: Path) -> N
         assert words[-2:] == ["REFUSED Operation not permitted", "stands"]
 
 
+def test_what_outlives_a_run_is_not_set_through_files_it_reads(landlock: Sandbox, root: Path, tmp_path: Path) -> None:
+    """ioctls of file systems: some write to the file's own record with no right but to read."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "bits").write_text("[1]")
+    code = """
+import fcntl, os, sys
+handle = os.open(sys.argv[1] + "/bits", os.O_RDONLY)
+for order in (0x40087602, 0x80087601, 0x40086602, 0x401C5820, 0x40806685, 0x5000940E):  # the first sets a generation
+    try: fcntl.ioctl(handle, order, bytearray(128)); print("done")
+    except OSError as error: print(error.errno)
+"""
+    data = tmp_path / "data"
+    ended = sandbox.run(
+        landlock, [sys.executable, "-I", "-c", code, str(data)], World(root, {"/data": data}), Limits(20)
+    )
+    assert said(ended).split() == ["1"] * 6
+
+
+def test_the_priority_of_all_its_user_s_processes_stays(landlock: Sandbox, root: Path) -> None:
+    """0 in the place of a number is the caller for a process, and everybody's of this user for a user."""
+    code = """
+import ctypes, os
+print(os.nice(1) > 0)
+try: os.setpriority(os.PRIO_USER, 0, os.getpriority(os.PRIO_USER, 0)); print("done")
+except PermissionError: print("refused")
+libc = ctypes.CDLL(None, use_errno=True)
+number = 251 if os.uname().machine == "x86_64" else 30
+print(libc.syscall(number, 3, 0, 2 << 13 | 4), ctypes.get_errno())
+"""
+    assert said(run(landlock, root, code)).split("\n") == ["True", "refused", "-1 1"]
+
+
 def test_shared_memory_is_tidied(landlock: Sandbox, root: Path) -> None:
     """What a trial leaves in /dev/shm goes with it; what was there before stays."""
     before = Path(f"/dev/shm/gitresearch-test-{os.getpid()}")

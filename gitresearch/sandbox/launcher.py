@@ -66,8 +66,13 @@ second ioctl 16 29           deny3 truncate 76 45           second6 fcntl 72 25
 ask6 kill 62 129             ask6 tkill 200 130             ask6 tgkill 234 131
 deny6 rt_sigqueueinfo 129 138 deny6 rt_tgsigqueueinfo 297 240 deny6 pidfd_send_signal 424 424
 """
-# Second arguments that are refused: typing into a terminal, flags of files, whom a descriptor's signals go to.
-SECOND = {"ioctl": (0x5412, 0x541C, 0x40086602, 0x401C5820, 0x8901, 0x8902), "fcntl": (8, 10, 15)}
+# Second arguments that are refused: typing into a terminal, whom a descriptor's signals go to.
+SECOND = {"ioctl": (0x5412, 0x541C, 0x8901, 0x8902), "fcntl": (8, 10, 15)}
+# And every ioctl of these types: file systems' own (ext4 and all, XFS, btrfs, F2FS, bcachefs). Landlock sees none on
+# files, and some ask for no right to write: with one a trial left 4 bytes for the next in each file it may read.
+OF_FILE_SYSTEMS = (0x6600, 0x7600, 0x5800, 0x9400, 0xF500, 0xBC00)
+# Whose priority 0 means, as a first argument: all of this user's processes.
+OF_THE_USER = {"setpriority": 2, "ioprio_set": 3}
 MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 ALLOW, ASK, KILL, ERRNO = 0x7FFF0000, 0x7FC00000, 0x80000000, 0x00050000
 NEW_NAMESPACES, THREAD = 0x7E020080, 0x00010000
@@ -162,12 +167,16 @@ def _answer(action: str, name: str) -> list[tuple[int, int, int, int]]:
         return [argument(0), family, argument(1), (0x54, 0, 0, 0xF), kind, allowed, verdict(ERRNO | errno.EAFNOSUPPORT)]
     if action == "clone":  # threads end with their process
         return [argument(0), (0x45, 2, 0, NEW_NAMESPACES), (0x45, 0, 2, THREAD), allowed, refused, ask]
-    if action in ("self0", "self1"):  # of other processes of this user: their limits, their priority
-        return [argument(int(action[-1])), (0x15, 0, 1, 0), allowed, refused]
+    if action == "self0":  # of other processes of this user: their limits
+        return [argument(0), (0x15, 0, 1, 0), allowed, refused]
+    if action == "self1":  # and their priority
+        return [argument(0), (0x15, 3, 0, OF_THE_USER[name]), argument(1), (0x15, 0, 1, 0), allowed, refused]
     if action == "second":
-        wanted = SECOND[name]
-        tests = [(0x15, len(wanted) - index, 0, value) for index, value in enumerate(wanted)]
-        return [argument(1), *tests, allowed, refused]
+        tests = [(0x15, value) for value in SECOND[name]]
+        if name == "ioctl":
+            tests += [(0x54, 0xFF00), *((0x15, kind) for kind in OF_FILE_SYSTEMS)]
+        jumps = [(code, len(tests) - at if code == 0x15 else 0, 0, value) for at, (code, value) in enumerate(tests)]
+        return [argument(1), *jumps, allowed, refused]
     number = {"deny": errno.EPERM, "absent": errno.ENOSYS, "noattr": errno.EOPNOTSUPP, "pretend": 0}
     return [ask if action == "ask" else verdict(ERRNO | number[action])]
 
@@ -375,13 +384,20 @@ def _tidy_shared(before: set[str]) -> None:
     """Remove what is new in /dev/shm, ours, and held by no process that lives."""
     with suppress(OSError):
         left = {f"{SHARED}/{name}" for name in os.listdir(SHARED) if name not in before}
-        left = {path for path in left if os.lstat(path).st_uid == os.getuid() and stat.S_ISREG(os.lstat(path).st_mode)}
+        left = {path for path in left if _is_own_file(path)}
         for pid in os.listdir("/proc") if left else ():
-            with suppress(OSError), open(f"/proc/{pid}/maps") as maps:
+            with suppress(OSError), open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as maps:
                 left -= {line.split(maxsplit=5)[-1].strip() for line in maps if SHARED in line}
                 left -= {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
         for path in left:
             os.unlink(path)
+
+
+def _is_own_file(path: str) -> bool:
+    with suppress(FileNotFoundError):  # others remove theirs meanwhile
+        found = os.lstat(path)
+        return found.st_uid == os.getuid() and stat.S_ISREG(found.st_mode)
+    return False
 
 
 class Options:
