@@ -834,6 +834,7 @@ def test_init_from_a_recipe(call: Cli, tmp_path: Path) -> None:
     assert git(tmp_path / "mine", "status", "--porcelain") == ""
     assert "my-golf" in call("-C", tmp_path / "mine", "status").out
     refused(call("-C", tmp_path, "init", "again", "--recipe", "gofl"), "gofl")
+    assert call("-C", tmp_path, "init", "again", "--scale", "full").code == 2
 
 
 @pytest.mark.parametrize("name", ["My Study", "a/b", "-x", ""])

@@ -2,16 +2,23 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from gitresearch import share
+from gitresearch.agents.offline.domain import Choice
+from gitresearch.agents.offline.find import find
+from gitresearch.agents.offline.levers import Lever
 from gitresearch.errors import GitResearchError
+from gitresearch.study import load
+from gitresearch.surface import Surface
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -139,3 +146,130 @@ def test_git_research_completes_verbs(tmp_path: Path) -> None:
     environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(["bash", "-c", ask], env=environ, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.split() == ["log", "status"]
+
+
+# Two scales of one recipe
+
+PROGRAM = """\
+# Ä comment before, so that bytes and characters differ.
+WIDTH: Annotated[int, "8..64"] = 16  # ü
+HEADS: Literal[1, 2] = 2
+USE_GPU: bool = False
+BOTH, OTHER = 1, 2
+TWICE = 1
+TWICE = 2
+"""
+
+
+@pytest.fixture
+def scaled(shipped: Path) -> Callable[[str], Path]:
+    """A made-up recipe `golf` with knowledge and a full scale, whose table of constants is given."""
+    folder = shipped / "recipes" / "parameter_golf"
+
+    def make(table: str) -> Path:
+        (folder / "full").mkdir(exist_ok=True)
+        (folder / "knowledge").mkdir(exist_ok=True)
+        (folder / "sub").mkdir(exist_ok=True)
+        (folder / "study.toml").write_text("small")
+        (folder / "full" / "study.toml").write_text("large")
+        (folder / "full" / "constants.toml").write_text(table)
+        (folder / "knowledge" / "rules.md").write_text("rules")
+        (folder / "sub" / "model.py").write_text(PROGRAM, "utf-8")
+        (shipped / "evaluator_hooks" / "parameter_golf" / "hook.py").write_text("hook")
+        return folder
+
+    return make
+
+
+def test_the_small_scale_is_the_recipe_as_it_stands(scaled: Callable[[str], Path]) -> None:
+    """Study and knowledge go to the top, the program and the hook to their folders; full/ stays behind."""
+    folder = scaled('["sub/model.py"]\nWIDTH = "32"\n')
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__" / "x.pyc").touch()
+
+    assert share.files("golf") == {
+        "study.toml": b"small",
+        "knowledge/rules.md": b"rules",
+        "recipes/parameter_golf/sub/model.py": PROGRAM.encode(),
+        "evaluator_hooks/parameter_golf/hook.py": b"hook",
+    }
+
+
+def test_the_full_scale_has_other_constants_and_its_own_study(scaled: Callable[[str], Path]) -> None:
+    """Values, and domains where the table gives one, are replaced where they stand; nothing else changes."""
+    scaled(
+        '["sub/model.py"]\n'
+        'WIDTH = { value = "768", domain = "256..1024 step 64" }\n'
+        'HEADS = { value = "6", domain = "6, 12" }\n'
+        'USE_GPU = "True"\n'
+    )
+    made = share.files("golf", "full")
+    program = made["recipes/parameter_golf/sub/model.py"].decode()
+
+    assert made["study.toml"] == b"large"
+    assert program.splitlines()[1:4] == [
+        'WIDTH: Annotated[int, "256..1024 step 64"] = 768  # ü',
+        "HEADS: Literal[6, 12] = 6",
+        "USE_GPU: bool = True",
+    ]
+    assert program.splitlines()[4:] == PROGRAM.splitlines()[4:]
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ('["none.py"]\nWIDTH = "1"', "there is no none.py"),
+        ('["sub/model.py"]\nDEPTH = "1"', "sub/model.py has no constant DEPTH"),
+        ('["sub/model.py"]\nBOTH = "1"', "no constant BOTH"),
+        ('["sub/model.py"]\nTWICE = "1"', "no constant TWICE"),
+        ('["sub/model.py"]\nWIDTH = "2 +"', "constants.toml"),
+        ('["sub/model.py"]\nWIDTH = "DEPTH"', "constants.toml"),
+        ('["sub/model.py"]\nUSE_GPU = { value = "True", domain = "1..2" }', "USE_GPU states no domain"),
+        ("[", "constants.toml"),
+    ],
+)
+def test_a_table_that_does_not_fit_its_program_is_an_error(
+    scaled: Callable[[str], Path], table: str, told: str
+) -> None:
+    """A file or constant that is not there, and a value that is no literal, are said and nothing is written."""
+    scaled(table)
+    with pytest.raises(GitResearchError, match=re.escape(told)):
+        share.files("golf", "full")
+
+
+def test_a_recipe_of_one_scale_says_so(shipped: Path) -> None:
+    """The hint is the scale that is there."""
+    with pytest.raises(GitResearchError, match="no full scale") as caught:
+        share.files("golf", "full")
+    assert caught.value.hint == "gitresearch init --recipe parameter_golf"
+
+
+@pytest.mark.parametrize("scale", share.SCALES)
+@pytest.mark.parametrize("name", share.recipes())
+def test_every_shipped_recipe_is_whole_at_each_of_its_scales(name: str, scale: str) -> None:
+    """Its study and program parse, its surfaces and knowledge are there, and each lever lies in its stated domain."""
+    if scale == "full" and not (share.recipe(name) / "full").is_dir():
+        pytest.skip(f"{name} has one scale")
+    made = share.files(name, scale)
+    study = load(made["study.toml"].decode())
+    program = {path: data for path, data in made.items() if path.startswith(f"{study.recipe.root}/")}
+    levers = {path: find(path, data) for path, data in program.items() if path.endswith(".py")}
+
+    assert study.evaluator.hook in made
+    assert [path for path in study.knowledge if path not in made] == []
+    for specialist in study.specialists:
+        surface = Surface.of(specialist.surface)
+        assert any(surface.touches(path) for path in program), specialist.name
+        assert surface.undefined({path: data for path, data in program.items() if surface.symbols_in(path)}) == []
+    small = share.files(name)
+    for path, found in levers.items():
+        assert [lever.name for lever in found] == [lever.name for lever in find(path, small[path])]
+        outside = [f"{path}: {lever.name} = {lever.text}" for lever in found if not _inside(lever)]
+        assert outside == []
+
+
+def _inside(lever: Lever) -> bool:
+    """Whether a lever's value is one of its domain."""
+    if isinstance(lever.domain, Choice):
+        return lever.value in lever.domain.options
+    return not lever.domain.stated or 0 <= lever.domain.place(lever.value) <= 1

@@ -6,7 +6,6 @@ direction that is better. What it guessed it says, and study.toml holds it in pl
 
 import os
 import re
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from gitresearch.cli.context import say
 from gitresearch.errors import GitResearchError
 from gitresearch.gitcmd import Git
 from gitresearch.repo import Repo
-from gitresearch.share import hook_of, recipe
+from gitresearch.share import SCALES, files
 from gitresearch.study import SIGNERS_FILE, STUDY_FILE, load
 from gitresearch.text import slug
 
@@ -91,6 +90,9 @@ class Answers:
 @click.command(short_help="Make a study: in this repository, or a new one from a shipped recipe.")
 @click.argument("directory", required=False, type=click.Path(path_type=Path))
 @click.option("--recipe", "recipe_name", metavar="NAME", help="A shipped recipe, such as golf.")
+@click.option(
+    "--scale", type=click.Choice(SCALES), help="The recipe for one CPU core, or by the real rules. [default: mini]"
+)
 @click.option("--name", metavar="NAME", help="The study's name. [default: the recipe's, or the folder's]")
 @click.option("--train", metavar="COMMAND", help="The command that trains. [default: python train.py, if it is there]")
 @click.option("--metric", metavar="NAME", help="The metric. [default: what the script prints]")
@@ -99,17 +101,19 @@ class Answers:
 @click.option("--hook", metavar="FILE", help="A trusted program that scores, instead of what the script prints.")
 @click.option("--train-seconds", type=float, default=600.0, show_default=True, help="Budget of one run.")
 @click.option("--no-commit", is_flag=True, help="Leave the new files uncommitted.")
-def init(directory: Path | None, recipe_name: str | None, no_commit: bool, **told: str) -> None:
+def init(directory: Path | None, recipe_name: str | None, scale: str | None, no_commit: bool, **told: str) -> None:
     """Make a study: in this repository, or a new one from a shipped recipe.
 
     DIRECTORY is made, with a repository of its own, if it is not there.
     """
+    if scale and not recipe_name:
+        raise click.UsageError("--scale goes with --recipe")
     base, _ = click.get_current_context().obj
     top = _top(base / directory if directory else base, own=directory is not None)
     if (top / STUDY_FILE).exists():
         raise GitResearchError(f"{top / STUDY_FILE} is already there", f"gitresearch -C {top} status")
     if recipe_name:
-        name, paths = _from_recipe(top, recipe_name, told["name"])
+        name, paths = _from_recipe(top, files(recipe_name, scale or "mini"), told["name"])
     else:
         name, paths = _from_script(top, told)
     _list_signer(top)
@@ -155,21 +159,21 @@ def _git(where: Path, *args: str) -> str | None:
     return said.out.strip() if said.code == 0 else None
 
 
-def _from_recipe(top: Path, name: str, study_name: str | None) -> tuple[str, list[str]]:
-    """Copy a shipped recipe and its hook under the same relative paths, and its study.toml to the top."""
-    source = recipe(name)
-    text = (source / STUDY_FILE).read_text("utf-8")
+def _from_recipe(top: Path, made: dict[str, bytes], study_name: str | None) -> tuple[str, list[str]]:
+    """Write a shipped recipe, its hook and its study.toml."""
+    text = made[STUDY_FILE].decode()
     if study_name:
         text = re.sub(r'(?m)^name = "[^"]*"', f'name = "{study_name}"', text, count=1)
     study = load(text)
-    targets = {f"recipes/{source.name}": source, f"evaluator_hooks/{source.name}": hook_of(source.name)}
-    for target, folder in targets.items():
+    made = {**made, STUDY_FILE: text.encode()}
+    targets = sorted({"/".join(path.split("/")[:2]) for path in made})
+    for target in targets:
         if (top / target).exists():
             raise GitResearchError(f"{top / target} is already there", "choose another folder")
-        skip = shutil.ignore_patterns("__pycache__", "*.pyc", STUDY_FILE if target.startswith("recipes/") else "")
-        shutil.copytree(folder, top / target, ignore=skip)
-    (top / STUDY_FILE).write_text(text, "utf-8")
-    return study.name, [STUDY_FILE, *targets]
+    for path, data in made.items():
+        (top / path).parent.mkdir(parents=True, exist_ok=True)
+        (top / path).write_bytes(data)
+    return study.name, targets
 
 
 def _from_script(top: Path, told: dict[str, str]) -> tuple[str, list[str]]:
