@@ -24,7 +24,10 @@ def page() -> str:
         if command is None or command.hidden:
             continue
         parts.append(f"## {name}\n")
-        parts.append(_about(command, click.Context(command, info_name=name, parent=top)))
+        context = click.Context(command, info_name=name, parent=top)
+        parts.append(_about(command, context))
+        for below, part in getattr(command, "commands", {}).items():
+            parts.append(_about(part, click.Context(part, info_name=below, parent=context)))
     return "\n".join(parts).rstrip() + "\n"
 
 

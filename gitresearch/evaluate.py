@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from gitresearch import accelerator, failures, machine, sandbox
+from gitresearch import accelerator, data, failures, machine, sandbox
 from gitresearch.accelerator import Accelerators
 from gitresearch.errors import FormatError, GitResearchError
 from gitresearch.handover import Handover
@@ -127,17 +127,14 @@ class Evaluator:
 
     def prepare(self) -> None:
         """Export the hook and make the data ready. GitResearchError with the command to type where that can't be."""
+        machine.require(self.study.budget)
         shown = sandbox.interpreter_folders(self.python) if self.box.level != "none" else ()
         self.work = self.work or Workdir(self.cache / "work")
         hook = self._open_hook()
         if hook is None:
             return
-        reply = hook.call("prepare", {"cache": str(self.cache / "data")})
-        if "error" in reply:
-            message, _, hint = str(reply["error"]).partition("; try: ")
-            raise GitResearchError(message, hint)
-        self.data = {name: Path(str(reply[name])) for name in ("train", "held_out") if reply.get(name)}
-        self.data_digest = str(reply.get("digest", ""))
+        found = data.prepare(hook, self.cache)
+        self.data, self.data_digest = found.folders, found.digest
         self._hide(shown)
 
     def _open_hook(self) -> Hook | None:
@@ -279,15 +276,15 @@ class Evaluator:
     def _world(self, job: _Job, *, training: bool) -> World:
         """Training sees the training data and writes the artefact; predicting sees the artefact and no data."""
         folders = {ARTEFACT: job.artefact}
-        data = {DATA: job.shown or self.data["train"]} if "train" in self.data else {}
-        read_only, writable = (data, folders) if training else (folders, {})
+        shown = {DATA: job.shown or self.data["train"]} if "train" in self.data else {}
+        read_only, writable = (shown, folders) if training else (folders, {})
         gate = job.gate if training else None
         world = World(job.tree, read_only, writable, python=self.python, gate=gate)
         budget = self.study.budget
         env = {"GITRESEARCH_ARTEFACT": self.box.path(world, ARTEFACT), "GITRESEARCH_SEED": str(job.seed)}
         env |= {"GITRESEARCH_TRAIN_SECONDS": f"{budget.train_seconds:g}"}
         env |= {"GITRESEARCH_EVAL_SECONDS": f"{budget.eval_seconds:g}"}
-        if training and data:
+        if training and shown:
             env["GITRESEARCH_DATA"] = self.box.path(world, DATA)
         if gate is not None:
             env |= {"GITRESEARCH_READY": str(gate.handle), "GITRESEARCH_WARMUP_SECONDS": f"{budget.warmup_seconds:g}"}

@@ -75,12 +75,14 @@ class Hook:
             while spares:
                 drop(spares.pop())
 
-    def start(self, verb: str, handles: Sequence[int] = ()) -> subprocess.Popen[bytes]:
-        """Start a verb. `handles` are descriptors the hook inherits under their numbers, closed here afterwards."""
+    def start(self, verb: str, handles: Sequence[int] = (), *, aloud: bool = False) -> subprocess.Popen[bytes]:
+        """Start a verb. `handles` are descriptors the hook inherits under their numbers, closed here afterwards;
+        `aloud`: its stderr is ours."""
         try:
             return _Popen(
                 [self.python, "-I", str(self.program), verb], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE, pass_fds=tuple(handles), cwd=self.program.parent, start_new_session=True,
+                stderr=None if aloud else subprocess.PIPE, pass_fds=tuple(handles), cwd=self.program.parent,
+                start_new_session=True,
             )  # fmt: skip
         except OSError as error:
             raise HookFault(f"the hook does not start: {error.strerror}") from None
@@ -112,10 +114,10 @@ class Hook:
                 drop(process)
                 raise
         if process.returncode:
-            words = last_lines(err)
+            words = last_lines(err or b"")
             told = words[-1] if words else f"exit status {process.returncode}"
             raise HookFault(f"the hook's {verb} failed: {told}", words)
-        return strict_reply(out, verb, last_lines(err))
+        return strict_reply(out, verb, last_lines(err or b""))
 
 
 def _send(pipe: IO[bytes], request: bytes) -> None:
@@ -166,7 +168,7 @@ def drop(process: subprocess.Popen[bytes]) -> bytes:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
     try:
-        return process.communicate(timeout=2.0)[1]
+        return process.communicate(timeout=2.0)[1] or b""
     except subprocess.TimeoutExpired:  # something in a session of its own holds the pipes
         for pipe in (process.stdin, process.stdout, process.stderr):
             if pipe is not None:

@@ -1,6 +1,8 @@
-"""What a run runs on, as its outcome tells it: facts that are cheap to know, and not the program's to say."""
+"""What a run runs on: facts that are cheap to know, and not the program's to say. Its outcome tells them, and what a
+study needs of them is asked before a trial is spent."""
 
 import functools
+import glob
 import os
 import platform
 from collections.abc import Mapping
@@ -8,7 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from gitresearch.errors import GitResearchError
 from gitresearch.sandbox import interpreter
+from gitresearch.study import Budget
 
 
 @functools.cache
@@ -24,6 +28,37 @@ def facts(python: str) -> Mapping[str, Any]:
         "cores": os.cpu_count() or 0,
     }
     return {name: value for name, value in known.items() if value}
+
+
+def require(budget: Budget) -> None:
+    """An error where a study asks for an accelerator and the machine has none."""
+    if budget.accelerator and not has_accelerator():
+        why = "the study asks for an accelerator, and this machine shows none (no /dev/nvidia*, no /dev/kfd)"
+        raise GitResearchError(why, "nvidia-smi, to see whether the driver is there; or gitresearch init --scale mini")
+
+
+def doubts(budget: Budget) -> str:
+    """What speaks against a study's runs on this machine though they may well fit; nothing where nothing does."""
+    has = memory_mb()
+    if not has or budget.memory_mb <= has:
+        return ""
+    return (
+        f"a run may take {budget.memory_mb} MB (budget.memory_mb) and this machine has {has}: what takes more crashes"
+    )
+
+
+def has_accelerator() -> bool:
+    """Whether the kernel shows a GPU that trains; /dev/dri alone is a display."""
+    return bool(glob.glob("/dev/nvidia[0-9]*") or glob.glob("/dev/kfd"))
+
+
+def memory_mb() -> int:
+    """What this machine, or the container around us, has; 0 where nobody tells."""
+    found = [int(_value(Path("/proc/meminfo"), "MemTotal").removesuffix("kB") or 0) >> 10]
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # of control groups, in their two versions
+        with suppress(OSError, ValueError):  # "max" is no number, and no limit
+            found.append(int(Path("/sys/fs/cgroup", name).read_text()) >> 20)
+    return min(found)
 
 
 def _processor() -> str:

@@ -110,6 +110,7 @@ class Budget:
     clock: str = "cpu"
     warmup_seconds: float = 0.0  # before the real data is there and the clock starts; 0: it is there from the start
     artefact_bytes: int = 0  # 0: no cap
+    accelerator: bool = False  # a run needs one: said before the first where the machine has none
     memory_mb: int = 8_000
     disk_mb: int = 2_000
     log_mb: int = 16

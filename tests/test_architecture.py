@@ -47,6 +47,7 @@ ORDER = [
         "handover",
         "failures",
         "hooks",
+        "data",
         "model",
         "match",
         "edit",
@@ -253,6 +254,11 @@ def _wrong_with(words: list[str]) -> str:
         return words[0]
     command = cli.get_command(context, words[0])
     assert command is not None
+    if isinstance(command, click.Group) and words[1:] and words[1] != "[OPTIONS]":
+        part = command.get_command(context, words[1])
+        if part is None:
+            return words[1]
+        command = part
     known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     flags = {word.partition("=")[0] for word in words[1:] if word.startswith("--")}
     return " ".join(sorted(flags - known - {"--help"}))

@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 import pytest
 
+from gitresearch import machine
 from gitresearch.cli import main as entry
 from gitresearch.cli.main import VERBS, cli, run
 from gitresearch.repo import Repo
@@ -1161,3 +1162,74 @@ def test_outcomes_are_equal_by_hand(tmp_path: Path) -> None:
     record(repo, trial, 0.5)
 
     assert repo.outcome(trial.oid) == outcome(0.5)
+
+
+# data
+
+PREPARES = """\
+import json, pathlib, sys
+cache = pathlib.Path(json.load(sys.stdin)["cache"])
+print("fetching the text (public domain)", file=sys.stderr)
+for name in ("train", "held_out"):
+    (cache / name).mkdir(parents=True, exist_ok=True)
+    (cache / name / "text").write_text("ab")
+print(json.dumps({"train": str(cache / "train"), "held_out": str(cache / "held_out"), "digest": "sha256:12"}))
+"""
+LACKS = """\
+import json, sys
+data = json.load(sys.stdin)["settings"].get("data", "")
+print(json.dumps({"error": f"no shards in {data!r}; try: ls {data}"}))
+"""
+
+
+def test_data_is_fetched_and_shown(call: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a study's data lies is known once it was fetched; the study need not have begun."""
+    monkeypatch.setenv("GITRESEARCH_CACHE", str(tmp_path / "cache"))
+    top = study(tmp_path / "s", {"judge/hook.py": PREPARES}, HOOKED)
+    refused(call("-C", top, "data", "show"), "not here yet", hint="gitresearch data fetch")
+
+    fetched, shown = call("-C", top, "data", "fetch", "--json"), call("-C", top, "data", "show", "--json")
+    assert json.loads(fetched.out)["train"] == {
+        "path": str(tmp_path / "cache/gitresearch/data/train"),
+        "files": 1,
+        "bytes": 2,
+    }
+    assert shown.out == fetched.out
+    assert "sha256:12" in call("-C", top, "data", "show").out
+    assert git(top, "for-each-ref", "refs/gitresearch") == ""
+
+
+def test_what_a_hook_says_while_it_fetches_is_shown(tmp_path: Path) -> None:
+    """Progress and licence reach the terminal as they come."""
+    top = study(tmp_path / "s", {"judge/hook.py": PREPARES}, HOOKED)
+    done = subprocess.run(
+        [*PROGRAM, "-C", str(top), "data", "fetch"], capture_output=True, text=True, check=True,
+        env={**os.environ, "GITRESEARCH_CACHE": str(tmp_path / "cache")},
+    )  # fmt: skip
+
+    assert "fetching the text (public domain)" in done.stderr
+    assert "sha256:12" in done.stdout
+
+
+def test_data_that_is_missing_is_said_before_a_trial_is_spent(call: Cli, tmp_path: Path) -> None:
+    """`run` asks for the data before the baseline; a folder of one's own is checked by --path."""
+    top = study(tmp_path / "s", {"judge/hook.py": LACKS}, HOOKED)
+
+    refused(begin_runs(call, top), "no shards in ''", hint="ls")
+    assert json.loads(call("-C", top, "log", "--json").out) == []
+    refused(call("-C", top, "data", "fetch", "--path", tmp_path), f"no shards in '{tmp_path}'", hint="ls")
+
+
+def test_data_of_a_study_without_a_hook(call: Cli, tmp_path: Path) -> None:
+    """A recipe that prints its metric brings its own data."""
+    refused(call("-C", study(tmp_path / "s"), "data", "fetch"), "no evaluator hook")
+
+
+def test_a_machine_that_lacks_what_a_study_asks_for(call: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No accelerator where one is asked for ends `run` before the baseline; too little memory is said."""
+    monkeypatch.setattr(machine, "has_accelerator", lambda: False)
+    poor = TOML.replace("train_seconds", "accelerator = true\ntrain_seconds")
+    refused(begin_runs(call, study(tmp_path / "s", toml=poor)), "accelerator", hint="--scale mini")
+
+    large = TOML.replace("train_seconds", "memory_mb = 100_000_000\ntrain_seconds")
+    assert "this machine has" in begin_runs(call, study(tmp_path / "t", toml=large)).err

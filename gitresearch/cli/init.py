@@ -4,7 +4,6 @@ It asks nothing it can find out, and every question has a flag: the script that 
 direction that is better. What it guessed it says, and study.toml holds it in plain words to edit.
 """
 
-import os
 import re
 import sys
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import click
 from gitresearch.cli.context import say
 from gitresearch.errors import GitResearchError
 from gitresearch.gitcmd import Git
+from gitresearch.machine import has_accelerator
 from gitresearch.repo import Repo
 from gitresearch.share import SCALES, files
 from gitresearch.study import SIGNERS_FILE, STUDY_FILE, load
@@ -184,7 +184,7 @@ def _from_script(top: Path, told: dict[str, str]) -> tuple[str, list[str]]:
     text = TEMPLATE.format(
         name=name, script=found.script, adjective="lowest" if found.direction == "min" else "highest", root=".",
         metric=found.metric, train=found.train.replace('"', '\\"'), direction=found.direction, evaluator=evaluator,
-        surface=f'"{found.script}"', clock="wall" if _has_accelerator() else "cpu",
+        surface=f'"{found.script}"', clock="wall" if has_accelerator() else "cpu",
         train_seconds=float(told["train_seconds"]),
     )  # fmt: skip
     load(text)
@@ -226,10 +226,6 @@ def _ask(what: str, flag: str) -> str:
     if not sys.stdin.isatty():
         raise GitResearchError(f"can't find out {what}", f"gitresearch init {flag}")
     return str(click.prompt(what[0].upper() + what[1:], err=True))
-
-
-def _has_accelerator() -> bool:
-    return os.path.exists("/dev/nvidiactl") or os.path.exists("/dev/kfd")
 
 
 def _commit(top: Path, paths: list[str], message: str) -> None:

@@ -23,6 +23,7 @@ from gitresearch.errors import GitResearchError
 # tests/test_cli.py holds them equal to what the verbs say.
 VERBS: dict[str, tuple[str, str]] = {
     "init": ("init", "Make a study: in this repository, or a new one from a shipped recipe."),
+    "data": ("data", "Fetch the study's data, or show where it lies."),
     "run": ("work", "Propose and evaluate until a budget ends."),
     "propose": ("work", "Make one trial, without evaluating it."),
     "evaluate": ("work", "Evaluate trials that have no outcome yet."),

@@ -12,7 +12,7 @@ from typing import BinaryIO, TypeVar
 
 import click
 
-from gitresearch import sandbox
+from gitresearch import machine, sandbox
 from gitresearch.agents import Agent, Usage
 from gitresearch.briefing import Briefing
 from gitresearch.cli import render
@@ -113,6 +113,8 @@ def open_lab(opened: Opened, progress: Progress, allow_unsandboxed: bool) -> Lab
     click.get_current_context().call_on_close(evaluator.close)
     evaluator.prepare()
     sandbox.require_accelerators(box, cache_dir(), evaluator.python)
+    if doubt := machine.doubts(opened.study.budget):
+        say(doubt)
     return Lab(opened.repo, opened.study, opened.base, evaluator)
 
 
