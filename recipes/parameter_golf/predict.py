@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from evaluate import Predictor
 from model import GPT
+from parallel import join
 from quantize import unpack
 
 
 def predict() -> None:
-    torch.set_num_threads(1)
+    device = join().device
     out = os.fdopen(os.dup(1), "wb", buffering=1 << 20)
     os.dup2(2, 1)
     source = sys.stdin.buffer
@@ -24,13 +25,13 @@ def predict() -> None:
     model = GPT(header["vocab"])
     artefact = Path(os.environ["GITRESEARCH_ARTEFACT"])
     model.load_state_dict(unpack((artefact / "weights.bin").read_bytes()))
-    predictor = Predictor(model, header["streams"])
+    predictor = Predictor(model.to(device), header["streams"])
     for step in range(header["steps"]):
-        out.write(predictor.logits().float().numpy().astype("<f4").tobytes())
+        out.write(predictor.logits().cpu().numpy().astype("<f4").tobytes())
         out.flush()
         if step + 1 < header["steps"]:
             data = source.read(4 * header["streams"])
-            predictor.observe(torch.from_numpy(np.frombuffer(data, dtype="<i4").astype(np.int64)))
+            predictor.observe(torch.from_numpy(np.frombuffer(data, dtype="<i4").astype(np.int64)).to(device))
 
 
 if __name__ == "__main__":

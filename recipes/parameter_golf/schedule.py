@@ -1,8 +1,6 @@
-"""The schedule: how long is trained, and how the learning rate moves meanwhile.
+"""The schedule: how the learning rate moves while training goes from 0 to 1.
 
-A fixed number of steps makes the score a matter of the seed, not of how fast the machine was that minute: with steps
-counted by the clock alone, two runs of one seed beside a busy neighbour differed by 0.1 bpb.
-Left plain on purpose: a short warm-up, one cosine, and steps that leave a margin for a slower core.
+Left plain on purpose: a short warm-up and one cosine.
 """
 
 import math
@@ -12,8 +10,6 @@ SCHEDULE: Literal["constant", "cosine", "linear", "trapezoid"] = "cosine"
 WARMUP: Annotated[float, "0..0.2"] = 0.05  # share of the training time
 COOLDOWN: Annotated[float, "0.1..0.9"] = 0.4  # share of the training time; trapezoid only
 FINAL: Annotated[float, "0..0.3"] = 0.1  # the last learning rate over the highest
-STEPS: Annotated[int, "100..1500 step 50"] = 400  # at most; what comes first, this or STOP_AT, ends training
-STOP_AT: Annotated[float, "0.5..0.97"] = 0.9  # of the budget; quantising and packing need what is left
 
 
 def rate(progress: float) -> float:

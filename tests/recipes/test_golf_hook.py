@@ -1,12 +1,15 @@
 """The golf hook under hostile trees, vanishing predictors and an untidy cache: all become replies, none a traceback."""
 
+import errno
 import hashlib
 import importlib.util
 import io
 import json
+import math
 import os
 import tarfile
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -201,3 +204,151 @@ def test_without_pip_the_reply_ends_with_what_to_type(
     error = prepare(hook, tmp_path / "cache")["error"]
 
     assert error.endswith(f"-d {tmp_path / 'cache'} {hook.PACKAGE}=={hook.VERSION}")
+
+
+def test_what_a_killed_fetch_left_is_cleared_away(hook: ModuleType, cache: Path) -> None:
+    """After a kill in the middle the next call begins anew, and nothing of the old one stays."""
+    left = cache / f"staging-{hook.PACKAGE}-killed"
+    left.mkdir()
+    (left / "half").write_text("half")
+
+    assert "digest" in prepare(hook, cache)
+    assert not left.exists()
+
+
+def test_a_cache_that_takes_nothing_is_said(hook: ModuleType, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk and a folder that can't be written are one sentence and a command that shows why."""
+
+    def full(*_args: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(hook, "_write_splits", full)
+    assert "No space left on device; try: df -h" in prepare(hook, cache)["error"]
+    (cache / "file").touch()
+    assert "try: ls -ld" in prepare(hook, cache / "file")["error"]
+
+
+# -----------------------------------------------------------------------------
+# token files
+
+PIECES = ["<unk>", "<s>", "</s>", "<0x41>", "▁the", "cat", "é", "▁", "x"]
+VAL = [1, 4, 5, 7, 6, 2, 1, 4, 4, 3]
+# <s> -, ▁the after control 3, cat 3, ▁ 0+1, é 2, </s> 0, <s> 0, ▁the 3, ▁the 3+1, <0x41> 1
+VAL_BYTES = [0, 3, 3, 1, 2, 0, 0, 3, 4, 1]
+
+
+def shard(path: Path, tokens: list[int], magic: int = 20240520, said: int | None = None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = [magic, 1, len(tokens) if said is None else said, *[0] * 253]
+    body = b"".join(token.to_bytes(2, "little") for token in tokens)
+    path.write_bytes(b"".join(number.to_bytes(4, "little") for number in header) + body)
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    """A folder as an operator lays it out."""
+    top = tmp_path / "data"
+    shard(top / "train/fineweb_train_000001.bin", [1, 2, 3])
+    shard(top / "held_out/fineweb_val_000000.bin", VAL)
+    (top / "held_out/bpe.vocab").write_text("".join(f"{piece}\t-1\n" for piece in PIECES), "utf-8")
+    return top
+
+
+def prepare_full(hook: ModuleType, data: object) -> dict[str, str]:
+    reply = hook.answer("prepare", {"cache": "", "settings": {"format": "shards", "data": str(data)}})
+    assert isinstance(reply, dict)
+    return reply
+
+
+def test_the_bytes_of_tokens_by_the_public_rule(hook: ModuleType, shards: Path) -> None:
+    """The space counts unless a control token stands before it, a byte token is one byte, control tokens none."""
+    for count in range(1, len(VAL) + 1):
+        tokens, vocab, size = hook.read_shards(shards / "held_out", count)
+        assert (tokens.tolist(), vocab, size) == (VAL[:count], len(PIECES), sum(VAL_BYTES[:count]))
+
+
+def test_token_files_are_named_by_path_and_known_by_digest(
+    hook: ModuleType, shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By study.toml or by the environment; other tokens are another digest."""
+    named = prepare_full(hook, shards)
+    monkeypatch.setenv(hook.VARIABLE, str(shards))
+    assert prepare_full(hook, "") == named
+    assert named["train"] == str(shards / "train")
+
+    shard(shards / "train/fineweb_train_000001.bin", [1, 2, 4])
+    assert prepare_full(hook, shards)["digest"] != named["digest"]
+
+
+def _gone(top: Path) -> None:
+    (top / "train/fineweb_train_000001.bin").unlink()
+
+
+def _cut(top: Path) -> None:
+    path = top / "held_out/fineweb_val_000000.bin"
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+def _text(top: Path) -> None:
+    (top / "train/fineweb_train_000001.bin").write_text("once upon a time")
+
+
+def _other(top: Path) -> None:
+    shard(top / "train/fineweb_train_000001.bin", [1], magic=20240521)
+
+
+def _leaked(top: Path) -> None:
+    shard(top / "train/fineweb_val_000000.bin", VAL)
+
+
+def _no_table(top: Path) -> None:
+    (top / "held_out/bpe.vocab").unlink()
+
+
+def _small_table(top: Path) -> None:
+    (top / "held_out/bpe.vocab").write_text("<unk>\t0\n")
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (_gone, "there are no token files in"),
+        (_cut, "its header says 10 tokens, and it holds 8"),
+        (_text, "is no token file"),
+        (_other, "is no token file"),
+        (_leaked, "trials would see the held-out"),
+        (_no_table, "holds 0 tables"),
+        (_small_table, "token 7 is none of the 1"),
+    ],
+)
+def test_token_files_that_are_not_what_is_asked_for(
+    hook: ModuleType, shards: Path, harm: Callable[[Path], None], told: str
+) -> None:
+    """Missing, cut short, of another format, in the wrong folder: one sentence and a command, before any trial."""
+    harm(shards)
+    error = prepare_full(hook, shards)["error"]
+
+    assert told in error
+    assert "; try: " in error
+
+
+def test_no_folder_is_named(hook: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reply says how to name one."""
+    monkeypatch.delenv(hook.VARIABLE, raising=False)
+
+    assert prepare_full(hook, "")["error"].endswith(f"try: export {hook.VARIABLE}=DIR")
+
+
+def test_token_files_are_scored_like_text(hook: ModuleType, shards: Path) -> None:
+    """A predictor that finds all of a vocabulary equally likely costs log2 of its size a token."""
+    answers, hears = os.pipe()
+    told, tells = os.pipe()
+    os.write(tells, b"\0" * 4 * 2 * len(PIECES) * 5)
+    os.close(tells)
+    settings = {"format": "shards", "streams": 2}
+    request = {"held_out": str(shards / "held_out"), "settings": settings, "to_trial": hears, "from_trial": told}
+    metrics = hook.answer("score", request)["metrics"]
+    os.close(answers)
+
+    assert metrics["bytes"] == sum(VAL_BYTES)
+    assert metrics["val_bpb"] == pytest.approx(len(VAL) * math.log2(len(PIECES)) / sum(VAL_BYTES))

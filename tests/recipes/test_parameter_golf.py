@@ -69,6 +69,9 @@ CHOICES = {
     "TOKEN_SHIFT": [False, True],
     "LOGIT_CAP": [0, 15],
     "HEADS": [1, 8],
+    "KV_HEADS": [1, 2],
+    "LOOPS": [2, 3],
+    "SKIPS": [True],
 }
 
 
@@ -94,12 +97,15 @@ def test_one_token_at_a_time_predicts_what_the_whole_does(
     torch.testing.assert_close(whole, torch.cat(steps, dim=1), atol=2e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize(("bits", "compression"), [*itertools.product([4, 5, 6, 8, 16], ["zlib", "lzma"])])
+WAYS = [*zip(["packed", "bytes", "columns"], ["zlib", "lzma", "bz2"], strict=True)]
+
+
+@pytest.mark.parametrize(("bits", "way"), [*itertools.product([4, 5, 6, 8, 16], WAYS)])
 def test_weights_survive_packing_within_half_a_step(
-    parts: Callable[..., ModuleType], bits: int, compression: str
+    parts: Callable[..., ModuleType], bits: int, way: tuple[str, str]
 ) -> None:
-    """Every weight comes back within half a quantisation step of its row, and fewer bits take fewer bytes."""
-    quantize = parts("quantize", BITS=bits, EMBED_BITS=bits, COMPRESSION=compression)
+    """Every weight comes back within half a quantisation step of its row, whatever the layout and the compressor."""
+    quantize = parts("quantize", BITS=bits, EMBED_BITS=bits, LAYOUT=way[0], COMPRESSION=way[1])
     weight = torch.randn(17, 33, generator=torch.Generator().manual_seed(1))
     back = quantize.unpack(quantize.pack({"blocks.0.w": weight, "norm": weight[0]}))
 
@@ -129,12 +135,12 @@ def test_the_schedule_starts_low_peaks_at_one_and_ends_at_final(parts: Callable[
 
 def test_the_recipe_and_the_hook_cut_text_alike(parts: Callable[..., ModuleType]) -> None:
     """The recipe's tokens are the evaluator's, and their bytes are the text's."""
-    data = parts("data", VOCAB=300)
-    merges = data.learn_merges(TEXT)
+    tokenizer = parts("tokenizer", VOCAB=300)
+    merges = tokenizer.learn_merges(TEXT)
     ids, vocab = hook.encode(TEXT.encode(), merges)
 
     assert vocab == 256 + len(merges)
-    assert ids == data.encode(TEXT, data.make_tokenizer(merges)).tolist()
+    assert ids == tokenizer.encode(TEXT, tokenizer.make_tokenizer(merges)).tolist()
 
 
 def artefact(folder: Path, merges: object = ()) -> Path:

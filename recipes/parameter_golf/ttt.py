@@ -1,0 +1,52 @@
+"""Test-time training: the predictor goes on learning from what was revealed to it, which the rules allow.
+
+It learns from a token only after it has predicted it. What it learns costs seconds of the evaluation's budget.
+Left plain on purpose: it learns nothing.
+"""
+
+from typing import Annotated, Literal
+
+import torch
+from loss import loss
+from torch import Tensor, nn
+
+LEARN: Literal["nothing", "vectors", "embeddings", "last", "all"] = "nothing"  # which weights go on learning
+OPTIMIZER: Literal["sgd", "adamw"] = "sgd"
+RATE: Annotated[float, "1e-4..1 log"] = 0.03  # of SGD; AdamW takes a thirtieth
+MOMENTUM: Annotated[float, "0..0.95"] = 0.0
+PASSES: Literal[1, 2, 3] = 1  # over every window
+
+
+def chosen(model: nn.Module) -> list[Tensor]:
+    """The weights that go on learning."""
+    named = list(model.named_parameters())
+    last = f"blocks.{max((int(name.split('.')[1]) for name, _ in named if name.startswith('blocks.')), default=0)}."
+    if LEARN == "vectors":
+        return [weight for _, weight in named if weight.dim() == 1]
+    begins = {"nothing": ("no such name",), "embeddings": ("embed", "head"), "last": (last,), "all": ("",)}[LEARN]
+    return [weight for name, weight in named if name.startswith(begins)]
+
+
+class Learner:
+    """Steps on a model between predictions."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model, self.weights = model, chosen(model)
+        if self.weights and OPTIMIZER == "adamw":
+            self.optimizer = torch.optim.AdamW(self.weights, lr=RATE / 30, betas=(MOMENTUM, 0.99), weight_decay=0.0)
+        elif self.weights:
+            self.optimizer = torch.optim.SGD(self.weights, lr=RATE, momentum=MOMENTUM)
+
+    def learn(self, history: Tensor, new: int) -> None:
+        """Learn from the last `new` tokens of every stream's history (streams, T), all of them revealed."""
+        if not self.weights or new < 1:
+            return
+        for _ in range(PASSES):
+            with torch.enable_grad():
+                logits, _ = self.model(history[:, :-1])
+                value = loss(logits[:, -new:], history[:, -new:])
+                grads = torch.autograd.grad(value, self.weights, allow_unused=True)
+            for weight, grad in zip(self.weights, grads, strict=True):
+                weight.grad = grad
+            torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
+            self.optimizer.step()
