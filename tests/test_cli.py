@@ -788,11 +788,12 @@ def test_init_finds_a_script_out(call: Cli, tmp_path: Path) -> None:
         ("print('loss: %.3f' % loss)", "loss", "min"),
         ('print("test_acc={}".format(a))', "test_acc", "max"),
         ('print("val_loss: 0.5")', "val_loss", "min"),
+        ('print("Ridge score: %f" % model.score(x, y))', "Ridge_score", "max"),
     ],
 )
 def test_init_guesses_the_metric(call: Cli, tmp_path: Path, script: str, metric: str, direction: str) -> None:
-    """Validation before training, accuracy upwards, however Python formats it."""
-    (tmp_path / "train.py").write_text(script)
+    """Validation before training, accuracy upwards, however Python formats it; the only script trains."""
+    (tmp_path / "mine.py").write_text(script)
 
     assert call("-C", tmp_path, "init").code == 0
     text = (tmp_path / "study.toml").read_text()

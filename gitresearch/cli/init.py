@@ -24,7 +24,7 @@ from gitresearch.text import slug
 RISING = re.compile(r"acc|accuracy|reward|score|f1|auc|bleu|core|map|iou|r2", re.IGNORECASE)
 # What training scripts print: `val_loss: 1.23`, `val_bpb=1.07`, in a string or an f-string.
 PRINTED = re.compile(
-    r"""\b((?:val|valid|validation|test|eval|final)[ _/-]?\w*|loss|accuracy|acc|bpb)\s*[:=]\s*(?:\{|%|")"""
+    r"""\b((?:val|valid|validation|test|eval|final)[ _/-]?\w*|(?:\w+ )?score|loss|accuracy|acc|bpb)\s*[:=]\s*["%{]"""
 )
 LITERAL = re.compile(r"""print\(.*?\b([A-Za-z]\w*)\s*[:=]\s*-?\d""")  # print("val_loss: 0.5")
 NUMBER = r"([-+]?(?:\d*\.?\d+(?:[eE][-+]?\d+)?|(?i:nan|inf)))"  # nan too: an earlier value must not stand in for it
@@ -94,7 +94,7 @@ class Answers:
     "--scale", type=click.Choice(SCALES), help="The recipe for one CPU core, or by the real rules. [default: mini]"
 )
 @click.option("--name", metavar="NAME", help="The study's name. [default: the recipe's, or the folder's]")
-@click.option("--train", metavar="COMMAND", help="The command that trains. [default: python train.py, if it is there]")
+@click.option("--train", metavar="COMMAND", help="What trains. [default: python train.py, or the one script]")
 @click.option("--metric", metavar="NAME", help="The metric. [default: what the script prints]")
 @click.option("--direction", type=click.Choice(["min", "max"]), help="Which is better. [default: by the metric's name]")
 @click.option("--pattern", metavar="REGEX", help="Where the script prints it. [default: 'METRIC: number']")
@@ -211,6 +211,8 @@ def _guess_train(top: Path) -> str:
     for script in SCRIPTS:
         if (top / script).is_file():
             return f"python {script}"
+    if len(found := list(top.glob("*.py"))) == 1:
+        return f"python {found[0].name}"
     return _ask("the command that trains", "--train 'python FILE'")
 
 
