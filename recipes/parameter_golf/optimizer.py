@@ -11,7 +11,7 @@ from regularize import WEIGHT_DECAY
 from torch import Tensor, nn
 
 OPTIMIZER: Literal["adamw", "muon", "lion", "sgd"] = "adamw"
-LEARNING_RATE: Annotated[float, "3e-4..3e-2 log"] = 2e-3  # of AdamW, and of what Muon leaves to it
+LEARNING_RATE: Annotated[float, "5e-4..1e-2 log"] = 2e-3  # of AdamW, and of what Muon leaves to it
 MATRIX_RATE: Annotated[float, "3e-3..1e-1 log"] = 2e-2  # of Muon, for the matrices inside the blocks
 EMBED_FACTOR: Annotated[float, "0.2..5 log"] = 1.0  # the learning rate of embeddings and output over the others'
 MOMENTUM: Annotated[float, "0.8..0.98"] = 0.95  # of Muon

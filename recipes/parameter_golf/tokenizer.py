@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor
 
-VOCAB: Annotated[int, "256..3072 step 64"] = 512
+VOCAB: Annotated[int, "256..1536 step 64"] = 512
 TOKENIZER_BYTES: Annotated[int, "100000..2000000 step 100000"] = 300_000  # of text to learn the merges on
 LEARN_FROM: Literal["head", "everywhere"] = "head"  # of the text: its beginning, or lines from all over it
 MIN_COUNT: Annotated[int, "0..20"] = 0  # a merge must occur so often; with a high one the vocabulary stays smaller
