@@ -41,7 +41,8 @@ from gitresearch.agents.offline.literals import Value
 from gitresearch.agents.offline.steer import Move, anywhere
 from gitresearch.lineage import Lineage, Node
 from gitresearch.outcome import Run, Summary, mean, summarise
-from gitresearch.propose import TRIES, next_turn
+from gitresearch.policy import next_turn
+from gitresearch.propose import TRIES
 from gitresearch.study import Study
 from gitresearch.surface import Surface as Patterns
 from gitresearch.trial import Hypothesis, Trial
