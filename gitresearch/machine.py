@@ -34,9 +34,7 @@ def require(budget: Budget) -> None:
     """An error where a study asks for an accelerator and the machine has none."""
     if budget.accelerator and not has_accelerator():
         why = "the study asks for an accelerator, and this machine shows none (no /dev/nvidia*, no /dev/kfd)"
-        raise GitResearchError(
-            why, "nvidia-smi, to see whether the driver is there; or gitresearch init --recipe NAME --scale mini"
-        )
+        raise GitResearchError(why, "nvidia-smi, or: gitresearch init --recipe NAME --scale mini")
 
 
 def doubts(budget: Budget) -> str:
