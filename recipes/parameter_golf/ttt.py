@@ -10,7 +10,7 @@ import torch
 from loss import loss
 from torch import Tensor, nn
 
-RATE: Annotated[float, "0..3"] = 0.0  # of SGD; AdamW takes a thirtieth; with 0 nothing is learnt
+RATE: Annotated[float, "0..1"] = 0.0  # of SGD; AdamW takes a thirtieth; with 0 nothing is learnt
 LEARN: Literal["vectors", "embeddings", "last", "all"] = "all"  # which weights go on learning
 OPTIMIZER: Literal["sgd", "adamw"] = "sgd"
 MOMENTUM: Annotated[float, "0..0.95"] = 0.0
