@@ -40,8 +40,8 @@ STATUSES = (
 )
 MEASURED = frozenset({"baseline", "keep", "discard", "disqualified"})  # these carry a score
 FAILED = frozenset(STATUSES) - MEASURED
-# Fields of a run that a study may be scored by: no hook reports them, the evaluator measures them.
-OWN_METRICS = frozenset({"train_seconds", "eval_seconds", "artefact_bytes", "peak_memory_bytes"})
+# What a study may be scored by of a run: no hook reports it, the evaluator measures it.
+OWN_METRICS = frozenset({"train_seconds", "eval_seconds", "total_seconds", "artefact_bytes", "peak_memory_bytes"})
 REPRODUCE = "reproduce"  # a witness's runs, which enter no score, verdict, claim or estimate of noise
 PURPOSES = ("baseline", "screen", "head", "confirm", REPRODUCE)
 WITNESS, REVOKED = "witness", "revoked"  # labels
@@ -83,6 +83,11 @@ class Run:
     artefact_bytes: int = 0
     started: str = ""
     warmup_seconds: float = 0.0  # before the task's clock; told where there were any
+
+    @property
+    def total_seconds(self) -> float:
+        """Training and predicting: a task scored by it leaves nothing to gain from doing one's work in the other."""
+        return round(self.train_seconds + self.eval_seconds, 3)
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,6 +217,17 @@ def test_a_study_may_be_scored_by_what_is_measured_here(bench: Make) -> None:
     assert run.train_seconds > 0
 
 
+def test_a_study_scored_by_all_its_time_counts_predicting_too(bench: Make) -> None:
+    """`total_seconds` is training and predicting together, so that work moved from one to the other gains nothing."""
+    made = bench(recipe='predict = "python predict.py"')
+    made.evaluator.study = replace(made.evaluator.study, objective=Objective("total_seconds"))
+
+    run = made.run().run
+
+    assert run.metrics["total_seconds"] == pytest.approx(run.train_seconds + run.eval_seconds, abs=0.002)
+    assert run.metrics["total_seconds"] > max(run.train_seconds, run.eval_seconds) > 0
+
+
 def test_a_hook_measures_nothing_of_the_evaluators(bench: Make) -> None:
     """One that gives a number by such a name has failed: it would stand for the clock."""
     made = bench(files={"hooks/hook.py": HOOK.replace('"hook": 1', '"train_seconds": 0.01')})
