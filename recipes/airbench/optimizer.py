@@ -1,0 +1,113 @@
+"""The optimiser: what is done with a gradient, how many there are, and how the rate moves meanwhile.
+
+SGD's rate is per 1,024 images and for any momentum: rate · batch/1024 · (1 − m)/(2 − m), so that neither the batch nor
+the momentum needs another rate (arXiv 2404.00498). The number of steps is fixed by EPOCHS, never by the clock, so that
+accuracy is a matter of the seed and only the time one of the machine.
+Left plain on purpose: SGD with momentum, small batches, whole epochs, one rate for all, a cosine.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+import torch
+from regularize import WEIGHT_DECAY
+from torch import Tensor, nn
+
+EPOCHS: Annotated[float, "0.4..4 step 0.1"] = 2.0
+BATCH: Annotated[int, "32..1024 step 32"] = 128  # images a step
+OPTIMIZER: Literal["sgd", "adamw", "muon", "lion"] = "sgd"
+LEARNING_RATE: Annotated[float, "1..40 log"] = 6.0  # SGD's; AdamW takes a 3000th of it, Lion a 20000th
+MATRIX_RATE: Annotated[float, "0.01..0.5 log"] = 0.1  # Muon's, for convolutions; what it leaves out is SGD's
+BIAS_RATE: Annotated[float, "1..64 log"] = 1.0  # the rate of batch norm over that of the rest; SGD only
+MOMENTUM: Annotated[float, "0.6..0.97"] = 0.9
+BETA2: Annotated[float, "0.9..0.999"] = 0.99  # AdamW's second moment, Lion's momentum
+SCHEDULE: Literal["constant", "linear", "cosine"] = "cosine"  # after the warm-up
+WARMUP: Annotated[float, "0..0.4"] = 0.1  # share of the steps
+BEGIN: Annotated[float, "0..0.5"] = 0.0  # the first rate over the highest
+FINAL: Annotated[float, "0..0.3"] = 0.0  # the last rate over the highest
+
+
+def rate(progress: float) -> float:
+    """The rate's factor at a progress from 0 to 1."""
+    if progress < WARMUP:
+        return BEGIN + (1 - BEGIN) * progress / WARMUP
+    left = (1 - progress) / (1 - WARMUP)
+    shape = {"constant": 1.0, "linear": left, "cosine": 0.5 - 0.5 * math.cos(math.pi * left)}[SCHEDULE]
+    return FINAL + (1 - FINAL) * shape
+
+
+def orthogonalise(update: Tensor, steps: int = 3) -> Tensor:
+    """The nearest semi-orthogonal matrix, roughly: Newton-Schulz steps (Jordan et al. 2024, Muon)."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = update / (update.norm() + 1e-7)
+    flip = x.shape[0] > x.shape[1]
+    x = x.T if flip else x
+    for _ in range(steps):
+        square = x @ x.T
+        x = a * x + (b * square + c * square @ square) @ x
+    return x.T if flip else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, orthogonalised: every direction of a filter bank (out, in·k·k) moves alike."""
+
+    def __init__(self, params: Iterable[Tensor], lr: float) -> None:
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
+                buffer.mul_(MOMENTUM).add_(p.grad)
+                update = orthogonalise(p.grad.add(buffer, alpha=MOMENTUM).flatten(1)).view_as(p)
+                # The length of each filter stays what it was at first: only directions are learnt.
+                p.mul_((len(p) ** 0.5) / (p.norm() + 1e-7)).add_(update, alpha=-group["lr"])
+
+
+class Lion(torch.optim.Optimizer):
+    """The sign of an interpolated momentum (Chen et al. 2023). Steps are of size lr, so it wants a smaller one."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
+                update = buffer.lerp(p.grad, 1 - MOMENTUM).sign_()
+                p.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"])
+                buffer.lerp_(p.grad, 1 - BETA2)
+
+
+def make_optimizers(model: nn.Module) -> list[torch.optim.Optimizer]:
+    """One or two optimisers over what learns. WEIGHT_DECAY is a share per 1,024 images, whatever the rate."""
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    filters = [p for _, p in named if p.dim() == 4]
+    weights, norms = [p for name, p in named if "norm" not in name], [p for name, p in named if "norm" in name]
+    scale = BATCH / 1024
+    step = LEARNING_RATE * scale * (1 - MOMENTUM) / (2 - MOMENTUM)
+    decay = WEIGHT_DECAY * scale * (1 - MOMENTUM) / (2 - MOMENTUM)
+    if OPTIMIZER in ("adamw", "lion"):
+        lr = LEARNING_RATE / (3000 if OPTIMIZER == "adamw" else 20_000)
+        groups = [{"params": weights, "weight_decay": WEIGHT_DECAY * scale / lr}, {"params": norms}]
+        if OPTIMIZER == "lion":
+            return [Lion(groups, lr)]
+        return [torch.optim.AdamW(groups, lr=lr, betas=(MOMENTUM, BETA2), weight_decay=0.0)]
+    rest = [p for p in weights if p.dim() != 4] if OPTIMIZER == "muon" else weights
+    sgd = torch.optim.SGD(
+        [
+            {"params": rest, "weight_decay": decay / step},
+            {"params": norms, "lr": step * BIAS_RATE, "weight_decay": decay / (step * BIAS_RATE)},
+        ],
+        lr=step,
+        momentum=MOMENTUM,
+        nesterov=True,
+    )
+    return [Muon(filters, lr=MATRIX_RATE), sgd] if OPTIMIZER == "muon" else [sgd]
