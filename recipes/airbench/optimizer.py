@@ -7,7 +7,6 @@ Left plain on purpose: SGD with momentum, small batches, whole epochs, one rate 
 """
 
 import math
-from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 EPOCHS: Annotated[float, "0.4..4 step 0.1"] = 2.0
 BATCH: Annotated[int, "32..1024 step 32"] = 128  # images a step
 OPTIMIZER: Literal["sgd", "adamw", "muon", "lion"] = "sgd"
+LEAN: bool = False  # SGD in a few lines of our own: importing torch.optim's takes 1.6 CPU-s
 LEARNING_RATE: Annotated[float, "1..40 log"] = 6.0  # SGD's; AdamW takes a 3000th of it, Lion a 20000th
 MATRIX_RATE: Annotated[float, "0.01..0.5 log"] = 0.1  # Muon's, for convolutions; what it leaves out is SGD's
 BIAS_RATE: Annotated[float, "1..64 log"] = 1.0  # the rate of batch norm over that of the rest; SGD only
@@ -49,65 +49,76 @@ def orthogonalise(update: Tensor, steps: int = 3) -> Tensor:
     return x.T if flip else x
 
 
-class Muon(torch.optim.Optimizer):
+class Lean:
+    """The least of an optimiser: groups of parameters, each with its rate and decay, and one rule for a parameter."""
+
+    def __init__(self, groups: list[dict[str, Any]]) -> None:
+        self.param_groups = groups
+        self.momenta: dict[Tensor, Tensor] = {}
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    if p not in self.momenta:
+                        self.momenta[p] = torch.zeros_like(p)
+                    self.move(p, p.grad, self.momenta[p], group)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad = None
+
+    def move(self, p: Tensor, grad: Tensor, momentum: Tensor, group: dict[str, Any]) -> None:
+        """Change a parameter in place."""
+        raise NotImplementedError
+
+
+class Sgd(Lean):
+    """SGD with Nesterov's momentum, in the order of torch.optim.SGD."""
+
+    def move(self, p: Tensor, grad: Tensor, momentum: Tensor, group: dict[str, Any]) -> None:
+        grad = grad.add(p, alpha=group["weight_decay"])
+        momentum.mul_(MOMENTUM).add_(grad)
+        p.add_(grad.add_(momentum, alpha=MOMENTUM), alpha=-group["lr"])
+
+
+class Muon(Lean):
     """Momentum, orthogonalised: every direction of a filter bank (out, in·k·k) moves alike."""
 
-    def __init__(self, params: Iterable[Tensor], lr: float) -> None:
-        super().__init__(params, {"lr": lr})
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
-                buffer.mul_(MOMENTUM).add_(p.grad)
-                update = orthogonalise(p.grad.add(buffer, alpha=MOMENTUM).flatten(1)).view_as(p)
-                # The length of each filter stays what it was at first: only directions are learnt.
-                p.mul_((len(p) ** 0.5) / (p.norm() + 1e-7)).add_(update, alpha=-group["lr"])
+    def move(self, p: Tensor, grad: Tensor, momentum: Tensor, group: dict[str, Any]) -> None:
+        momentum.mul_(MOMENTUM).add_(grad)
+        update = orthogonalise(grad.add(momentum, alpha=MOMENTUM).flatten(1)).view_as(p)
+        # The length of a filter bank is held: only directions are learnt.
+        p.mul_((len(p) ** 0.5) / (p.norm() + 1e-7)).add_(update, alpha=-group["lr"])
 
 
-class Lion(torch.optim.Optimizer):
+class Lion(Lean):
     """The sign of an interpolated momentum (Chen et al. 2023). Steps are of size lr, so it wants a smaller one."""
 
-    def __init__(self, params: Any, lr: float) -> None:
-        super().__init__(params, {"lr": lr, "weight_decay": 0.0})
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
-                update = buffer.lerp(p.grad, 1 - MOMENTUM).sign_()
-                p.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"])
-                buffer.lerp_(p.grad, 1 - BETA2)
+    def move(self, p: Tensor, grad: Tensor, momentum: Tensor, group: dict[str, Any]) -> None:
+        update = momentum.lerp(grad, 1 - MOMENTUM).sign_()
+        p.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"])
+        momentum.lerp_(grad, 1 - BETA2)
 
 
-def make_optimizers(model: nn.Module) -> list[torch.optim.Optimizer]:
+def make_optimizers(model: nn.Module) -> list[Any]:
     """One or two optimisers over what learns. WEIGHT_DECAY is a share per 1,024 images, whatever the rate."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     filters = [p for _, p in named if p.dim() == 4]
-    weights, norms = [p for name, p in named if "norm" not in name], [p for name, p in named if "norm" in name]
+    norms = [p for name, p in named if "norm" in name]
+    weights = [p for name, p in named if "norm" not in name and not (OPTIMIZER == "muon" and p.dim() == 4)]
     scale = BATCH / 1024
-    step = LEARNING_RATE * scale * (1 - MOMENTUM) / (2 - MOMENTUM)
-    decay = WEIGHT_DECAY * scale * (1 - MOMENTUM) / (2 - MOMENTUM)
     if OPTIMIZER in ("adamw", "lion"):
         lr = LEARNING_RATE / (3000 if OPTIMIZER == "adamw" else 20_000)
-        groups = [{"params": weights, "weight_decay": WEIGHT_DECAY * scale / lr}, {"params": norms}]
-        if OPTIMIZER == "lion":
-            return [Lion(groups, lr)]
-        return [torch.optim.AdamW(groups, lr=lr, betas=(MOMENTUM, BETA2), weight_decay=0.0)]
-    rest = [p for p in weights if p.dim() != 4] if OPTIMIZER == "muon" else weights
-    sgd = torch.optim.SGD(
-        [
-            {"params": rest, "weight_decay": decay / step},
-            {"params": norms, "lr": step * BIAS_RATE, "weight_decay": decay / (step * BIAS_RATE)},
-        ],
-        lr=step,
-        momentum=MOMENTUM,
-        nesterov=True,
-    )
-    return [Muon(filters, lr=MATRIX_RATE), sgd] if OPTIMIZER == "muon" else [sgd]
+        decays = (WEIGHT_DECAY * scale / lr, 0.0)
+        groups = [{"params": p, "lr": lr, "weight_decay": w} for p, w in zip((weights, norms), decays, strict=True)]
+        return [Lion(groups) if OPTIMIZER == "lion" else torch.optim.AdamW(groups, betas=(MOMENTUM, BETA2))]
+    step = LEARNING_RATE * scale * (1 - MOMENTUM) / (2 - MOMENTUM)
+    groups = [
+        {"params": weights, "lr": step, "weight_decay": WEIGHT_DECAY / LEARNING_RATE},
+        {"params": norms, "lr": step * BIAS_RATE, "weight_decay": WEIGHT_DECAY / (LEARNING_RATE * BIAS_RATE)},
+    ]
+    sgd = Sgd(groups) if LEAN else torch.optim.SGD(groups, lr=step, momentum=MOMENTUM, nesterov=True)
+    return [Muon([{"params": filters, "lr": MATRIX_RATE}]), sgd] if OPTIMIZER == "muon" else [sgd]

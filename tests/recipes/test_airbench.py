@@ -79,6 +79,7 @@ CHOICES = {
     "CHANNELS_LAST": [True],
     "PRECISION": ["bfloat16"],
     "OPTIMIZER": ["adamw", "muon", "lion"],
+    "LEAN": [True],
     "FLIP": ["random", "alternating"],
     "SHIFT": [2],
     "CUTOUT": [4],
@@ -92,6 +93,7 @@ CHOICES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "value"), [(n, v) for n, values in CHOICES.items() for v in values])
 def test_every_choice_trains_and_predicts(recipe: Load, name: str, value: object) -> None:
     """A few steps move every weight that learns, and the logits are finite; the images are read by their own size."""
@@ -110,6 +112,7 @@ def test_every_choice_trains_and_predicts(recipe: Load, name: str, value: object
     assert parts["augment"].predict(model, model.normalise(some()[0])).shape == (96,)
 
 
+@pytest.mark.slow
 def test_the_recipe_learns(recipe: Load) -> None:
     """As it stands, sixty steps find the bright row."""
     model = fitted(recipe(), steps=60)
@@ -118,6 +121,7 @@ def test_the_recipe_learns(recipe: Load) -> None:
     assert (model(model.normalise(images)).argmax(1) == labels).float().mean() > 0.9
 
 
+@pytest.mark.slow
 def test_one_seed_makes_one_network(recipe: Load) -> None:
     """Two runs of a seed agree in every bit, whatever is drawn; another seed makes another network."""
     parts = recipe(FLIP="random", SHIFT=2, CUTOUT=4, DROPOUT=0.2, SKIP_EASY=0.3)
@@ -200,7 +204,7 @@ def test_decay_does_not_depend_on_the_rate(recipe: Load) -> None:
     """A step takes the same share off the weights at any learning rate, and twice the batch takes twice of it."""
 
     def taken(**constants: object) -> list[float]:
-        parts = recipe(**constants)
+        parts = recipe(LEAN=True, **constants)
         (sgd,) = parts["optimizer"].make_optimizers(parts["model"].Net())
         return [group["lr"] * group["weight_decay"] for group in sgd.param_groups]
 
@@ -208,6 +212,15 @@ def test_decay_does_not_depend_on_the_rate(recipe: Load) -> None:
 
     assert taken(LEARNING_RATE=12.0, BIAS_RATE=64.0) == pytest.approx(base)
     assert taken(LEARNING_RATE=3.0, BATCH=64) == pytest.approx([2 * share for share in base])
+
+
+@pytest.mark.slow
+def test_our_few_lines_are_sgd(recipe: Load) -> None:
+    """With and without torch's own optimiser the weights go the same way."""
+    first, second = (fitted(recipe(LEAN=lean, BIAS_RATE=4.0), steps=8).state_dict() for lean in (False, True))
+
+    for name, value in first.items():
+        torch.testing.assert_close(value, second[name], atol=1e-5, rtol=1e-4)
 
 
 def test_muon_makes_every_direction_move_alike(recipe: Load) -> None:
@@ -267,6 +280,7 @@ def test_an_epoch_shows_every_image_once(recipe: Load) -> None:
     assert [sorted(shown[at : at + 10].tolist()) for at in (0, 10, 20)] == [list(range(10))] * 3
 
 
+@pytest.mark.slow
 def test_the_large_size_is_of_the_same_program(recipe: Load) -> None:
     """Every constant of full/constants.toml is there; with its choices a narrow network trains on the CPU."""
     told = tomli.loads((RECIPE / "full/constants.toml").read_text("utf-8"))
