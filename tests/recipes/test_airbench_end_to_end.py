@@ -153,9 +153,9 @@ def test_the_gate_is_the_mean_over_seeds_of_whole_numbers(counts: tuple[int, ...
 def test_wrong_data_is_said_before_a_trial_is_spent(tmp_path: Path, fashion: Path) -> None:
     """The study that ships names its data's digest; other images are refused with a command to type."""
     wanted = replace(STUDY.evaluator, settings={**STUDY.evaluator.settings, "data": str(fashion)})
-    with pytest.raises(GitResearchError, match="not those of this study") as caught:
+    with pytest.raises(GitResearchError, match="and this study is about") as caught:
         begin(tmp_path, replace(STUDY, evaluator=wanted), {"recipes/airbench/train.py": TRAIN})
-    assert caught.value.hint == "export GITRESEARCH_DATA_AIRBENCH=FOLDER"
+    assert caught.value.hint == "export GITRESEARCH_DATA_AIRBENCH=DIR"
 
 
 def test_the_full_study_differs_in_scale_alone() -> None:

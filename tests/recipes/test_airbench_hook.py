@@ -78,6 +78,11 @@ def prepare(hook: ModuleType, cache: Path, **settings: object) -> dict[str, str]
     return reply
 
 
+def left(cache: Path) -> list[str]:
+    """What lies in a cache beside its lock."""
+    return sorted(path.name for path in cache.iterdir() if path.suffix != ".lock")
+
+
 def test_fashion_mnist_is_read_as_it_is(hook: ModuleType, fashion: Path, tmp_path: Path) -> None:
     """Packed or not, images and labels come out byte by byte, and the test images lie apart from what a trial sees."""
     reply = prepare(hook, tmp_path / "cache", data=str(fashion))
@@ -113,7 +118,7 @@ def test_the_digest_is_of_the_images_and_not_of_their_packing(hook: ModuleType, 
     assert prepare(hook, tmp_path / "b", data=str(fashion))["digest"] == first
     packed.with_suffix("").write_bytes(data[:-1] + b"\0")
     assert prepare(hook, tmp_path / "c", data=str(fashion))["digest"] != first
-    assert "not those of this study" in prepare(hook, tmp_path / "d", data=str(fashion), digest=first)["error"]
+    assert "and this study is about" in prepare(hook, tmp_path / "d", data=str(fashion), digest=first)["error"]
 
 
 def test_preparing_at_once_and_again_gives_one_folder(hook: ModuleType, fashion: Path, tmp_path: Path) -> None:
@@ -124,7 +129,16 @@ def test_preparing_at_once_and_again_gives_one_folder(hook: ModuleType, fashion:
     (fashion / "train-images-idx3-ubyte.gz").unlink()
 
     assert replies == [prepare(hook, cache, data=str(fashion), digest=replies[0]["digest"])] * 4
-    assert [path for path in cache.iterdir() if path.name.startswith("staging")] == []
+    assert left(cache) == [Path(replies[0]["train"]).parent.name]
+
+
+def test_what_a_killed_caller_left_is_swept(hook: ModuleType, fashion: Path, tmp_path: Path) -> None:
+    """A half made folder is nobody's data, and a cache that can't be written to is said."""
+    (tmp_path / "cache/staging-airbench-dead/out").mkdir(parents=True)
+    reply = prepare(hook, tmp_path / "cache", data=str(fashion))
+
+    assert left(tmp_path / "cache") == [Path(reply["train"]).parent.name]
+    assert "; try: ls -ld" in prepare(hook, fashion / "t10k-images-idx3-ubyte", data=str(fashion))["error"]
 
 
 @pytest.mark.parametrize("kind", ["images", "labels"])
@@ -164,7 +178,7 @@ def test_images_that_are_none_are_refused(
     error = prepare(hook, tmp_path / "cache", data=str(fashion))["error"]
 
     assert "; try: " in error
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert left(tmp_path / "cache") == []
 
 
 def test_a_label_without_a_class_is_refused(hook: ModuleType, fashion: Path, tmp_path: Path) -> None:
@@ -205,10 +219,11 @@ def test_what_is_missing_is_said_with_what_to_type(
 def test_the_variable_names_the_folder(
     hook: ModuleType, fashion: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A person's folder comes before that of the study."""
+    """Where the study names none; what the study or the command line names comes first."""
     monkeypatch.setenv("GITRESEARCH_DATA_AIRBENCH", str(fashion))
 
-    assert "digest" in prepare(hook, tmp_path / "cache", data="/nowhere")
+    assert "digest" in prepare(hook, tmp_path / "cache", data="")
+    assert "no folder /nowhere" in prepare(hook, tmp_path / "cache", data="/nowhere")["error"]
 
 
 @pytest.fixture
@@ -238,6 +253,16 @@ def test_the_package_is_fetched_once(
     assert capfd.readouterr().err == ""
 
 
+def test_a_fetched_file_that_was_damaged_is_to_be_removed(hook: ModuleType, debian: Path, tmp_path: Path) -> None:
+    """Only what we fetched ourselves is named for removal."""
+    prepare(hook, tmp_path / "cache")
+    fetched = tmp_path / "cache/dataset-fashion-mnist"
+    (fetched / "train-images-idx3-ubyte.gz").write_bytes(b"damaged")
+
+    assert prepare(hook, tmp_path / "cache")["error"].endswith(f"; try: rm -r {fetched}")
+    assert "; try: ls -l" in prepare(hook, tmp_path / "cache", data=str(fetched))["error"]
+
+
 @pytest.mark.parametrize("does", [None, "echo 'E: Unable to locate package' >&2; exit 100", "exit 0"])
 def test_without_the_package_the_reply_says_what_to_type(
     hook: ModuleType, debian: Path, tmp_path: Path, does: str | None
@@ -253,7 +278,7 @@ def test_without_the_package_the_reply_says_what_to_type(
         "; try: git clone https://github.com/zalandoresearch/fashion-mnist && export GITRESEARCH_DATA_AIRBENCH="
         in error
     )
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert left(tmp_path / "cache") == []
 
 
 # -----------------------------------------------------------------------------
