@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-DEVICE = "cpu"  # or "cuda"; the scale decides, so this is no lever
+DEVICE = "cpu"  # or cuda; the scale decides, so this is no lever
 COMPILE = False  # torch.compile; it pays where a warm-up before the clock takes the wait, and takes minutes elsewhere
 PRECISION: Literal["float32", "bfloat16"] = "float32"  # bfloat16: products in 16 bits, weights and sums in 32
 CHANNELS_LAST: bool = False  # a pixel's channels side by side

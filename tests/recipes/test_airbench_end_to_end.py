@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from gitresearch.agents.offline.domain import Choice
+from gitresearch.agents.offline.find import find
 from gitresearch.decision import Reference, verdict
 from gitresearch.errors import GitResearchError
 from gitresearch.evaluate import Evaluator, RunResult
@@ -166,6 +168,18 @@ def test_the_full_study_differs_in_scale_alone() -> None:
     assert (full.objective, full.recipe, full.evaluator.hook) == (STUDY.objective, STUDY.recipe, STUDY.evaluator.hook)
     assert [gate.limit for gate in (*STUDY.gates, *full.gates)] == [8800, 9600]
     assert (full.budget.clock, full.evaluator.settings["gpu"]) == ("wall", True)
+
+
+def test_every_specialist_has_structure_to_move_and_no_other_has_it() -> None:
+    """Each surface has levers that choose between pieces of code, or numbers that begin at off; none is two's."""
+    for specialist in STUDY.specialists:
+        found = [lever for path in specialist.surface for lever in find(path, (TOP / path).read_bytes())]
+        choices = [lever for lever in found if isinstance(lever.domain, Choice)]
+        assert len(found) >= 4
+        assert choices
+        assert all(lever.value in lever.domain.options for lever in choices)
+    paths = [path for specialist in STUDY.specialists for path in specialist.surface]
+    assert len(set(paths)) == len(paths)
 
 
 @pytest.mark.slow
