@@ -18,9 +18,9 @@ from torch import Tensor, nn
 CHANNELS = 1  # C and K as the data has them; the scale decides
 CLASSES = 10
 STAGES: Literal[2, 3] = 3
-WIDTH1: Annotated[int, "8..128 step 8"] = 16  # channels of the first stage
-WIDTH2: Annotated[int, "8..128 step 8"] = 32
-WIDTH3: Annotated[int, "8..128 step 8"] = 64
+WIDTH1: Annotated[int, "8..128 step 8"] = 8  # channels of the first stage
+WIDTH2: Annotated[int, "8..128 step 8"] = 16
+WIDTH3: Annotated[int, "8..128 step 8"] = 32
 CONVS: Literal[1, 2, 3] = 1  # convolutions a stage
 RESIDUAL: bool = False  # over the convolutions after a stage's first; needs CONVS of 2 or 3
 STRIDE: Literal[1, 2] = 1  # of the very first convolution; 2 leaves a quarter of the pixels to all that follow
