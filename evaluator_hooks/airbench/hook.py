@@ -13,14 +13,13 @@ a class for each. Labels stay here, and what is right is counted in whole number
 
 Both splits are kept as numpy files, whatever the data was: images.npy (N, C, H, W) and labels.npy (N,), of bytes.
 Settings: `dataset` (fashion-mnist or cifar-10); `data`, the folder with its files (else GITRESEARCH_DATA_AIRBENCH, else
-Debian's package); `digest`, which they must have; `gpu = true` where a trial needs one; `records` in a CIFAR file.
+Debian's package); `digest`, which they must have; `records` in a CIFAR file.
 """
 
 import ast
 import contextlib
 import errno
 import fcntl
-import glob
 import gzip
 import hashlib
 import io
@@ -78,8 +77,6 @@ class Unavailable(Exception):
 def prepare(request: dict[str, Any]) -> dict[str, Any]:
     """Both splits under the cache, in a folder named by their digest: staged beside it and renamed into place."""
     settings, cache = request["settings"], Path(request["cache"])
-    if settings.get("gpu") and not glob.glob("/dev/nvidia[0-9]*"):
-        raise Unavailable("this study needs a GPU and there is none; try: gitresearch init --recipe airbench")
     wanted = settings.get("digest", "")
     if wanted and _folder_of(cache, wanted).is_dir():
         return _reply(_folder_of(cache, wanted), wanted)

@@ -167,7 +167,7 @@ def test_the_full_study_differs_in_scale_alone() -> None:
     assert full.specialists == STUDY.specialists
     assert (full.objective, full.recipe, full.evaluator.hook) == (STUDY.objective, STUDY.recipe, STUDY.evaluator.hook)
     assert [gate.limit for gate in (*STUDY.gates, *full.gates)] == [8800, 9600]
-    assert (full.budget.clock, full.evaluator.settings["gpu"]) == ("wall", True)
+    assert (full.budget.clock, full.budget.accelerator) == ("wall", True)
 
 
 def test_every_specialist_has_structure_to_move_and_no_other_has_it() -> None:
