@@ -655,6 +655,13 @@ def test_a_hook_that_fails(call: Cli, tmp_path: Path, hook: str | None, told: st
     refused(begin_runs(call, top), told)
 
 
+def test_knowledge_that_is_not_there(call: Cli, tmp_path: Path) -> None:
+    """A knowledge file that the base commit lacks is said before any trial runs."""
+    top = study(tmp_path / "s", {}, 'knowledge = ["rules.md"]\n' + TOML)
+
+    refused(begin_runs(call, top), "the knowledge file rules.md is not in commit", hint="git add rules.md")
+
+
 def test_a_hook_that_fails_later(call: Cli, tmp_path: Path) -> None:
     """A hook that breaks while it scores is our fault, not the recipe's; the sentence says so."""
     hook = "import json, sys\nverb = sys.argv[1]\nif verb == 'score': sys.exit('the judge fell asleep')\nprint('{}')"

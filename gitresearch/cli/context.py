@@ -118,12 +118,12 @@ def _checked_out(repo: Repo, *, begin: bool) -> tuple[Study, str]:
 
 
 def _check_parts(repo: Repo, study: Study, base: str) -> None:
-    """Hook, recipe and surfaces must be in the base commit: said before a second is spent."""
-    hook = study.evaluator.hook
-    if hook and repo.read_file(base, hook) is None:
-        raise StudyError(
-            f"the hook {hook} is not in commit {base[:8]}", f"git add {hook} && git commit, or edit {STUDY_FILE}"
-        )
+    """Hook, knowledge, recipe and surfaces must be in the base commit: said before a second is spent."""
+    named = [("hook", study.evaluator.hook), *(("knowledge file", path) for path in study.knowledge)]
+    for what, path in named:
+        if path and repo.read_file(base, path) is None:
+            hint = f"git add {path} && git commit, or edit {STUDY_FILE}"
+            raise StudyError(f"the {what} {path} is not in commit {base[:8]}", hint)
     files = repo.files(base, study.recipe.folder)
     if not files:
         raise StudyError(f"the recipe's folder {study.recipe.root} is not in commit {base[:8]}", f"edit {STUDY_FILE}")
