@@ -22,7 +22,7 @@ def state() -> Path:
 def cache() -> Path:
     """Data and work in progress: all of it can be made again. GITRESEARCH_CACHE puts it elsewhere."""
     home = os.environ.get("GITRESEARCH_CACHE")
-    return Path(home) / "gitresearch" if home else _below("XDG_CACHE_HOME", ".cache")
+    return Path(home).absolute() / "gitresearch" if home else _below("XDG_CACHE_HOME", ".cache")
 
 
 def _below(variable: str, usual: str) -> Path:

@@ -90,6 +90,18 @@ class After:
                 return str(Outcome.parse(note).binding.get("data", ""))
         return None
 
+    def stands_out(self, name: str, oid: str) -> bool:
+        """Whether some evaluator that counts has confirmed a trial, or it is the baseline."""
+        pinned = self.pinned(name)
+        if pinned and oid == self.repo.baseline(name, pinned.base).oid:
+            return True
+        refs = {ref for ref in (*self.repo.notes_refs(), *self.moved) if ref.startswith(OUTCOMES)}
+        for ref in refs:
+            note = self.repo.note(tip, oid) if (tip := self.ref(ref)) else None
+            if note and Outcome.parse(note).summary.confirmed:
+                return True
+        return False
+
     def listed(self, link: Link) -> Sequence[Signer] | None:
         """Who may sign a notes commit: whom the study of its trial lists, or any study where it is about no trial.
         None where such a study lists nobody."""
@@ -97,7 +109,7 @@ class After:
         about = {found.study for oid in told if (found := self.trial(oid))}
         names = about or {*self.repo.studies(), *(ref.removeprefix(STUDIES) for ref in self.moved if _is(ref, STUDIES))}
         lists = [pinned.signers for name in sorted(names) if (pinned := self.pinned(name))]
-        return [one for signers in lists for one in signers] if lists and all(lists) else None
+        return [*(one for known in lists for one in known), *self.repo.own_signers()] if lists and all(lists) else None
 
 
 def check(repo: Repo, updates: Iterable[Update], *, deep: bool = True) -> list[Finding]:
@@ -165,8 +177,15 @@ def _notes_moves(after: After, update: Update) -> Wrong:
             yield "notes of an evaluator", "no evaluator has such a name"
     elif not update.new:
         yield "notes are only added to", f"they would be {_fate(update)}"
-    elif update.old and not after.repo.stands_on(update.new, update.old):
+    elif update.old and not after.repo.stands_on(update.new, update.old) and not _cleaned(after.repo, update):
         yield "notes are only added to", f"{update.new[:8]} does not stand on {update.old[:8]}, which is there"
+
+
+def _cleaned(repo: Repo, update: Update) -> bool:
+    """Whether notes go back to where their evaluator left them: all that is dropped is signed by no key of theirs."""
+    if not repo.stands_on(update.old, update.new):
+        return False
+    return all(not repo.one_key(update.new, link.oid) for link in repo.chain(update.old, update.new))
 
 
 def _notes(after: After, update: Update) -> Iterator[Finding]:
@@ -219,8 +238,11 @@ def _best_moves(_: After, update: Update) -> Wrong:
 
 
 def _best(after: After, update: Update) -> Iterator[Finding]:
-    if not after.of_study(update.ref.removeprefix(BEST))(update.new):
+    name = update.ref.removeprefix(BEST)
+    if not after.of_study(name)(update.new):
         yield Finding(update.ref, "the best trial of a study", f"{update.new[:8]} is no trial of it")
+    elif not after.stands_out(name, update.new):
+        yield Finding(update.ref, "the best trial of a study", f"no outcome of {update.new[:8]} says it is confirmed")
 
 
 def _study_moves(_: After, update: Update) -> Wrong:

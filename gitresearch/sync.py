@@ -70,7 +70,7 @@ def push(repo: Repo, remote: str = "origin", say: Say = to_stderr) -> Report:
         if not here:
             raise GitResearchError("there is nothing to push yet", "gitresearch run")
         _fetch(git, name, (there[ref] for ref, oid in here.items() if there.get(ref, oid) != oid))
-        plan = _compare(git, here, there, _Side(name, "push", repo.evaluator_id()))
+        plan = _compare(git, here, there, _Side(name, "push", repo.evaluator_id(), same_key=repo.same_key))
         if not plan.moves:
             return plan.report("pushed", name)
         said = _send(git, name, plan)
@@ -253,7 +253,10 @@ def _why_not(move: _Move, history: "_History", side: _Side) -> str:
     if not history.reaches(move.new, move.old):
         return _diverged(move, side)
     if move.ref.startswith(NOTES) and not side.same_key(move.old, move.new):
-        return f"on {side.remote} somebody else's key has signed on top of it; look there with: gitresearch audit"
+        return (
+            f"on {side.remote} its last commit is not signed by the key that signed here; set it right there: "
+            f"git push --force {side.remote} {move.old}:{move.ref}"
+        )
     return "it is checked out" if move.ref in side.checked_out else ""
 
 
@@ -309,13 +312,18 @@ def _diverged(move: _Move, side: _Side) -> str:
         return "it would not be a fast-forward; every clone derives it from the notes"
     match = _NOTED.fullmatch(move.ref)
     writer = match[1] if match else ""
+    ours, there = (move.new, move.old) if side.verb == "push" else (move.old, move.new)
+    if writer == side.evaluator and not side.same_key(ours, there):
+        return (
+            f"on {side.remote} somebody without its key wrote on; set it right there: "
+            f"git push --force {side.remote} {ours}:{move.ref}"
+        )
     if writer == side.evaluator:
         raise GitResearchError(
             f"the notes of evaluator {writer} differ here and on {side.remote}: another copy of this repository "
             "writes under the same name",
             "git config --unset gitresearch.evaluator",
         )
-    ours = move.new if side.verb == "push" else move.old
     mine = f"{move.ref.removesuffix(writer)}{side.evaluator or 'NEWNAME'}"
     return f"it went another way on {side.remote}; to share these notes as yours: git update-ref {mine} {ours} ''"
 

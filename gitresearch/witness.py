@@ -100,7 +100,8 @@ def told(facts: Mapping[str, Any]) -> str:
     found = fact.get("score") or fact.get("ended", "")
     seeds = f" on {fact['claim_n']}" if "claim_n" in fact else ""
     p = f", p = {fact['p']}" if "p" in fact else ""
-    return f"{fact['verdict']}: {found} on {fact.get('n', '?')} fresh seeds, claimed {claim}{seeds}{p}"
+    fresh = "1 fresh seed" if fact.get("n") == "1" else f"{fact.get('n', '?')} fresh seeds"
+    return f"{fact['verdict']}: {found} on {fresh}, claimed {claim}{seeds}{p}"
 
 
 def _shown(value: object) -> str:

@@ -872,7 +872,7 @@ def test_init_lists_this_clones_key(call: Cli, tmp_path: Path) -> None:
 def test_a_key_that_the_study_does_not_list_is_said(call: Cli, tmp_path: Path) -> None:
     """Before a night is measured that no audit takes."""
     top = study(tmp_path / "s")
-    assert "gitresearch key >> allowed_signers" in begin_runs(call, top).err
+    assert "allowed_signers of the study does not list" in begin_runs(call, top).err
     other = study(tmp_path / "t", {"allowed_signers": ""})
     (other / "allowed_signers").write_text(call("-C", other, "key").out)
     git(other, "commit", "--quiet", "-am", "list this clone")
@@ -1022,7 +1022,7 @@ def test_an_audit(call: Cli, tmp_path: Path) -> None:
     git(top, "update-ref", ref, f"{ref}~1")
     found = call("-C", top, "audit")
     assert (found.code, found.out.count("\n")) == (4, 1)
-    assert f"{ref}: notes are only added to: " in found.out
+    assert f"{ref}: expected: notes are only added to; found: " in found.out
     assert call("-C", top, "audit").code == 4, "what is gone stays a finding"
     (finding,) = json.loads(call("-C", top, "audit", "--json").out)["findings"]
     assert finding["about"] == ref

@@ -136,7 +136,7 @@ def test_the_lines_of_each_hook_are_read(
     assert asked(monkeypatch, repo, hook, lines(hook, "refs/heads/main")) == 0
     assert asked(monkeypatch, repo, hook, lines(hook, ref, oid)) == 4
     out, err = capsys.readouterr()
-    assert (out, err) == ("", f"gitresearch: {ref}: a trial's branch stays: it would be deleted\n")
+    assert (out, err) == ("", f"gitresearch: {ref}: expected: a trial's branch stays; found: it would be deleted\n")
 
 
 def test_what_did_not_care_for_the_old_value_is_held_to_what_is_there(

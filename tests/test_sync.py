@@ -580,5 +580,5 @@ def test_pull_takes_no_notes_that_another_key_signed(tmp_path: Path, served: Pat
     git(theirs, "update-ref", ref, before.strip())
     for repo in mine, theirs:
         left = sync.pull(repo, say=_quiet).left
-        assert [(one.ref, "somebody else's key" in one.why) for one in left] == [(ref, True)]
+        assert [(one.ref, "not signed by the key" in one.why) for one in left] == [(ref, True)]
         assert git(repo, "rev-parse", ref) == before

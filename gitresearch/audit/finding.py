@@ -10,3 +10,6 @@ class Finding:
     about: str
     claim: str
     found: str
+
+    def __str__(self) -> str:
+        return f"{self.about}: expected: {self.claim}; found: {self.found}"

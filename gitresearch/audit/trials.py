@@ -1,5 +1,6 @@
 """The trials' commits: true parents, files that a trial may have, and edits within the surface of who made them."""
 
+import re
 from collections.abc import Callable, Iterator
 
 from gitresearch.audit.finding import Finding
@@ -9,6 +10,7 @@ from gitresearch.policy import ablation
 from gitresearch.repo import Repo
 from gitresearch.study import Study
 from gitresearch.surface import Edits, Surface
+from gitresearch.text import one_line
 from gitresearch.trial import Trial
 
 ORDINARY = (0o100644, 0o100755)
@@ -75,6 +77,8 @@ def _edits(repo: Repo, study: Study, trial: Trial, edits: Edits, known: Known) -
         return
     if len(trial.parents) != 1:
         yield "one parent, but for a combination", f"it has {len(trial.parents)}"
+    if not _known(study, trial.specialist):
+        yield "a specialist of the study", f"it has no {one_line(trial.specialist, 60)}"
     old = {path: data for path in edits if (data := repo.read_file(first, path)) is not None}
     for why in surface_of(study, trial.specialist).violations(old, edits):
         yield "an edit within its surface", f"{why} ({trial.specialist})"
@@ -97,6 +101,12 @@ def _below(trial: Trial, known: Known) -> Iterator[Trial]:
             yield one
             rest += [oid for oid in one.parents if oid not in seen]
             seen.update(one.parents)
+
+
+def _known(study: Study, specialist: str) -> bool:
+    """Whether somebody of that name may propose here: one of the study's, a person, or one of another roster."""
+    names = {who.name for who in study.specialists}
+    return specialist in names or re.fullmatch(r"operator|generalist|generic-[1-9][0-9]?", specialist) is not None
 
 
 def surface_of(study: Study, specialist: str) -> Surface:

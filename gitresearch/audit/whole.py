@@ -14,6 +14,7 @@ from gitresearch.repo.refs import OUTCOMES
 from gitresearch.signing import Signer
 from gitresearch.study import Study
 from gitresearch.trial import Trial
+from gitresearch.witness import facts_of
 
 
 @dataclass
@@ -25,6 +26,7 @@ class Report:
     commits: int = 0
     evaluators: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    refuted: list[str] = field(default_factory=list)  # trials that came to something else when they were measured again
     tips: dict[str, str] = field(default_factory=dict)
 
 
@@ -51,6 +53,7 @@ def audit(
     told = [chain for chain in chains if chain.ref.startswith(OUTCOMES)]
     report.evaluators = sorted({chain.evaluator for chain in told if chain.versions})
     report.outcomes = sum(len(chain.versions) for chain in told)
+    report.refuted = sorted({oid[:8] for chain in told for oid in chain.versions if _refuted(chain.versions[oid][-1])})
     report.findings += _outcomes(repo, study, base, told, known_trials)
     report.findings += _runs(study, told, known_trials)
     report.findings += _best(repo, study, records, told)
@@ -58,6 +61,10 @@ def audit(
     wrong = {one.about.partition(" at ")[0] for one in report.findings}
     report.tips = {ref: tip for ref, (_, tip) in repo.notes_refs().items() if ref not in wrong}
     return report
+
+
+def _refuted(outcome: Outcome) -> bool:
+    return facts_of(outcome).get("verdict") == "differs"
 
 
 def _unseen(chains: Sequence[notes.Chain], seen: Mapping[str, str]) -> Iterator[Finding]:

@@ -60,7 +60,9 @@ def audit(json_: bool, more: Path | None) -> int:
         emit(asdict(report))
     else:
         for one in report.findings:
-            click.echo(printable(f"{one.about}: {one.claim}: {one.found}"))
+            click.echo(printable(str(one)))
+    if report.refuted:
+        say(f"measured again, {', '.join(report.refuted)} came to something else: gitresearch show TRIAL")
     looked = f"{plural(report.trials, 'trial')}, {plural(report.outcomes, 'outcome')}, {report.commits} notes commits"
     say(f"{plural(len(report.findings), 'finding')} in {looked} by {', '.join(report.evaluators) or 'nobody'}")
     return FOUND if report.findings else 0

@@ -119,6 +119,7 @@ def _checked_out(repo: Repo, *, begin: bool) -> tuple[Study, str]:
 
 def _check_parts(repo: Repo, study: Study, base: str) -> None:
     """Hook, knowledge, recipe and surfaces must be in the base commit: said before a second is spent."""
+    listed_signers(repo, base)  # what can't be read is said while it can still be mended
     named = [("hook", study.evaluator.hook), *(("knowledge file", path) for path in study.knowledge)]
     for what, path in named:
         if path and repo.read_file(base, path) is None:
@@ -143,8 +144,8 @@ def warn_unlisted(opened: Opened) -> None:
     """Say ahead where an audit won't take what is measured here."""
     me = opened.repo.evaluator_id()
     if not allowed(listed_signers(opened.repo, opened.base), me, opened.repo.key.public):
-        say(f"{SIGNERS_FILE} of the study does not list {me}, which signs here: `gitresearch audit` won't take its "
-            f"outcomes; gitresearch key >> {SIGNERS_FILE}, commit, and begin under a new name")  # fmt: skip
+        say(f"{SIGNERS_FILE} of the study does not list {me}, which signs here: elsewhere its outcomes count where "
+            "gpg.ssh.allowedSignersFile, or audit --signers, names a file with this line: gitresearch key")  # fmt: skip
 
 
 def changed_since(opened: Opened) -> bool:

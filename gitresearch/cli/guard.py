@@ -36,7 +36,7 @@ def guard() -> None:
     for name in names:
         _refuse_others(folder / name)
     for name in names:
-        _write(folder / name, (share.git_hooks() / name).read_text("utf-8").replace(CALL, f"| {_ourselves()} receive"))
+        _put(folder / name, (share.git_hooks() / name).read_text("utf-8").replace(CALL, f"| {_ourselves()} receive"))
     say(f"{' and '.join(names)} guard {folder.parent}")
 
 
@@ -64,6 +64,13 @@ def _ourselves() -> str:
     return shlex.join([sys.executable, "-P", "-c", "from gitresearch.cli.main import main; main()"])
 
 
+def _put(path: Path, text: str) -> None:
+    try:
+        _write(path, text)
+    except OSError as error:
+        raise GitResearchError(f"can't write {path}: {error.strerror}", f"ls -ld {path.parent}") from None
+
+
 def _write(path: Path, text: str) -> None:
     """Whole or not at all: a push may run the hook meanwhile."""
     path.parent.mkdir(exist_ok=True)
@@ -84,10 +91,13 @@ def receive(hook: str) -> int:
     """
     repo = _repository()
     lines = sys.stdin.buffer.read().decode("utf-8", "surrogateescape").split("\n")
-    updates = [_update(repo, hook, line) for line in lines if line]
+    try:
+        updates = [_update(repo, hook, line) for line in lines if line]
+    except ValueError:
+        raise GitResearchError(f"these are no lines of a {hook} hook", "gitresearch guard") from None
     found = check(repo, updates, deep=hook != "reference-transaction")
     for one in found[:SHOWN]:
-        say(printable(f"{one.about}: {one.claim}: {one.found}"))
+        say(printable(str(one)))
     if len(found) > SHOWN:
         say(f"and {len(found) - SHOWN} more")
     return FOUND if found else 0

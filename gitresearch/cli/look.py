@@ -105,7 +105,8 @@ def show(trial: str, no_diff: bool, json_: bool) -> None:
     click.echo("\n".join(head) + f"\n\n{render.story(this)}\n")
     click.echo(told(node, outcome))
     for word in witnesses(said):
-        click.echo(printable(f"witness {word['evaluator']}: {witness.told(word)}"))
+        what = "measured again by" if word["evaluator"] == word.get("of") else "witness"
+        click.echo(printable(f"{what} {word['evaluator']}: {witness.told(word)}"))
     if change:
         click.echo("\n" + printable_lines(change))
     return None
@@ -201,6 +202,9 @@ def best(json_: bool) -> None:
         return emit({"best": render.as_json(lineage, lineage.best), "head": render.as_json(lineage, lineage.head)})
     click.echo(render.header(opened.study.objective.metric))
     click.echo(render.line(lineage, lineage.best) + "  (best)")
+    for word in witnesses(opened.repo.outcomes(lineage.best.trial.oid)):
+        if word["verdict"] == "differs":
+            say(f"measured again by {word['evaluator']}, it {witness.told(word)}")
     if lineage.head.trial.oid != lineage.best.trial.oid:
         click.echo(render.line(lineage, lineage.head) + "  (head, provisional)")
     for text in standing(opened, lineage):

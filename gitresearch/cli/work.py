@@ -12,7 +12,7 @@ from typing import BinaryIO, TypeVar
 
 import click
 
-from gitresearch import machine, sandbox
+from gitresearch import folders, machine, sandbox
 from gitresearch.agents import Agent, Usage
 from gitresearch.briefing import Briefing
 from gitresearch.cli import render
@@ -88,6 +88,8 @@ def make_agent(study: Study, *, ahead: bool = False) -> Agent:
     if study.agent.kind == "command":
         from gitresearch.agents.command import CommandAgent  # noqa: PLC0415
 
+        if folders.keys().is_dir() and not sandbox.hiding(folders.keys()):
+            say(f"the agent's program can read the evaluators' keys in {folders.keys()}: apt install bubblewrap")
         return CommandAgent(study, cache_dir() / "work")
     from gitresearch.agents.offline import OfflineAgent  # noqa: PLC0415
 

@@ -1,12 +1,14 @@
 """Whose outcomes count: an evaluator's whose notes are signed, at their tip, by a key that the trial's study lists.
 
 The tip's signature is over all that stands below it. A study that lists no signers takes everybody's word; this clone's
-own evaluator counts here by its own key, listed or not, so that a search goes on. What does not count is not hidden:
-it stays in git, `unbelieved` names it, and the audit looks at every commit.
+own evaluator counts here by its own key, listed or not, so that a search goes on, and so do those whom the clone's own
+list of signers names (git's `gpg.ssh.allowedSignersFile`): a witness who came after the study began. What does not
+count is not hidden: it stays in git, `unbelieved` names it, and the audit looks at every commit.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from gitresearch.errors import FormatError, GitResearchError
 from gitresearch.repo import identity
@@ -16,6 +18,8 @@ from gitresearch.repo.objects import signed_part
 from gitresearch.repo.refs import OUTCOMES, STUDIES
 from gitresearch.signing import Signer, allowed, signer, signers
 from gitresearch.study import SIGNERS_FILE
+
+OWN_LIST = "gpg.ssh.allowedSignersFile"
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,11 @@ class Believing(Content):
             self._listed = {study: known for study, base in found.items() if (known := self._signers(base)) is not None}
         if not self._listed:
             return Beliefs()
+        more = self.own_signers()
+        listed = {study: (*known, *more) for study, known in self._listed.items()}
         keys = {who: self._signed_by(tip) for who, tip in tips.items()}
         me = identity.read_evaluator(self.common_dir) or ""
-        return Beliefs(self._listed, keys, me if keys.get(me) and keys[me] == self._own_key(me) else "")
+        return Beliefs(listed, keys, me if keys.get(me) and keys[me] == self._own_key(me) else "")
 
     def _signers(self, base: str) -> tuple[Signer, ...] | None:
         """Whom a study lists; nobody where that can't be read, None where it lists nobody."""
@@ -55,6 +61,14 @@ class Believing(Content):
             data = self.read_file(base, SIGNERS_FILE)
             return None if data is None else tuple(signers(data.decode("utf-8", "replace")))
         except GitResearchError:
+            return ()
+
+    def own_signers(self) -> tuple[Signer, ...]:
+        """Whom this clone believes besides, in every study: git's own list of signers, where it has one."""
+        try:
+            path = Path(str(self._handle.config[OWN_LIST])).expanduser()
+            return tuple(signers(path.read_text("utf-8", "replace")))
+        except (KeyError, OSError, FormatError):
             return ()
 
     def _signed_by(self, tip: str) -> bytes:
@@ -69,6 +83,11 @@ class Believing(Content):
         """Whether two commits are signed by one key; what was not signed before, anybody may go on with."""
         before = self._signed_by(old)
         return not before or before == self._signed_by(new)
+
+    @guarded("compare two signatures")
+    def one_key(self, one: str, other: str) -> bool:
+        """Whether two commits are signed, by one key."""
+        return bool(key := self._signed_by(one)) and key == self._signed_by(other)
 
     def _own_key(self, evaluator: str) -> bytes:
         try:

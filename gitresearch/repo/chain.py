@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from gitresearch.repo.door import errors, guarded
 from gitresearch.repo.lookup import commit_time
 from gitresearch.repo.notes import diff_notes
-from gitresearch.repo.objects import signed_part
+from gitresearch.repo.objects import commit_parents, signed_part
 from gitresearch.repo.refs import OUTCOMES, PROPOSALS
 from gitresearch.repo.starting import Starting, parse_start
 from gitresearch.repo.values import Start
@@ -60,7 +60,7 @@ class Chain(Starting):
         """A commit and those below it by first parents, each with its parents."""
         while tip:
             self._tree(tip)
-            parents = _parents(bytes(self._odb.read(tip)[1]))
+            parents = commit_parents(bytes(self._odb.read(tip)[1]))
             yield tip, parents
             tip = parents[0] if parents else ""
 
@@ -83,8 +83,3 @@ class Chain(Starting):
             if path.exists() and path.read_text("utf-8", "replace").strip():
                 found.append(f"{path} {what}")
         return found
-
-
-def _parents(raw: bytes) -> tuple[str, ...]:
-    head = raw.partition(b"\n\n")[0].split(b"\n")
-    return tuple(line[7:47].decode("ascii", "replace") for line in head if line.startswith(b"parent "))

@@ -12,18 +12,23 @@ from gitresearch.repo.believing import Believing
 from gitresearch.repo.door import guarded
 from gitresearch.repo.lookup import blob_oid
 from gitresearch.repo.notes import find_note, put_note, put_notes, read_notes
-from gitresearch.repo.objects import TREE_MODE, Batch, Entry, parse_tree, print_commit, with_entry
+from gitresearch.repo.objects import TREE_MODE, Batch, Entry, commit_parents, parse_tree, print_commit, with_entry
 from gitresearch.repo.refs import OUTCOMES, PROPOSALS, Moved
 from gitresearch.signing import GIT, Key
 from gitresearch.trial import read_commit
 
 RETRIES = 20
+MOST_FOREIGN = 100  # commits of somebody else's on top of our notes
 ATTACHMENTS = b"attachments"
 _OUTCOME = "outcome of "
 
 
 class Noting(Believing):
     """What evaluators found, and how trials came about."""
+
+    def __init__(self, git_dir: str, *, durable: bool = True, cache: bool = True) -> None:
+        super().__init__(git_dir, durable=durable, cache=cache)
+        self._own_tips: dict[str, str] = {}  # what this process wrote, which it need not check
 
     def evaluator_id(self) -> str:
         """This clone's name as an evaluator, made on first use and kept in the clone's git config."""
@@ -114,6 +119,7 @@ class Noting(Believing):
         for _ in range(RETRIES):
             with self._lock() as held, self._batch() as batch:
                 tip = self._refs.get(name)
+                self._require_own(name, tip)
                 tree = change(batch, self._tree(tip) if tip else self._no_notes(batch))
                 if tree is None:
                     return batch.sync()
@@ -122,10 +128,23 @@ class Noting(Believing):
                 batch.sync()
                 try:
                     self._set(held, name, commit, tip)
+                    self._own_tips[name] = commit
                     return self._remember(commit, tree)
                 except Moved:
                     continue  # `git notes` wrote between our look and our lock file: take its tree
         raise GitResearchError(f"{name} moves faster than it can be written", f"git log -5 {name}")
+
+    def _require_own(self, name: str, tip: str | None) -> None:
+        """Nobody goes on with notes that another key ends: no word of theirs would count any more."""
+        if tip is None or tip == self._own_tips.get(name) or self._signed_by(tip) == self.key.public:
+            return
+        good = tip
+        for _ in range(MOST_FOREIGN):
+            good = next(iter(commit_parents(bytes(self._odb.read(good)[1]))), "")
+            if not good or self._signed_by(good) == self.key.public:
+                break
+        own = f"git update-ref {name} {good}" if good else f"git config --unset {identity.KEY}"
+        raise GitResearchError(f"{name} ends in a commit that the key of {self.evaluator_id()} has not signed", own)
 
     def _no_notes(self, batch: Batch) -> str:
         tree = batch.write("tree", b"")

@@ -125,6 +125,12 @@ def signed_part(raw: bytes) -> tuple[bytes, str]:
     return unsigned + after + gap + body, signature.decode("latin-1") if mark else ""
 
 
+def commit_parents(raw: bytes) -> tuple[str, ...]:
+    """The oids of a commit object's parents."""
+    head = raw.partition(b"\n\n")[0].split(b"\n")
+    return tuple(line[7:47].decode("ascii", "replace") for line in head if line.startswith(b"parent "))
+
+
 def name_object(kind: str, data: bytes) -> tuple[str, bytes]:
     """An object's oid and the bytes that are hashed for it."""
     whole = b"%b %d\0%b" % (kind.encode(), len(data), data)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from gitresearch.errors import GitResearchError
 from gitresearch.outcome import Outcome
 from gitresearch.repo import Record, Repo, cache
 from gitresearch.signing import Key
@@ -96,3 +97,30 @@ def test_a_study_without_a_list_takes_everybodys_word(tmp_path: Path) -> None:
     repo.pin_study(STUDY, repo.head_commit())
     forged(repo, add_trial(repo, "first"), outcome(0.0, "keep"), None)
     assert statuses(repo, cached=True) == [{"first": "keep"}] * 5
+
+
+def test_a_clone_may_believe_more(repo: Repo, tmp_path: Path) -> None:
+    """Whom git's own list of signers names counts in this clone: a witness that came after the study began."""
+    trial, key = add_trial(repo, "first"), Key.make(tmp_path / "later")
+    forged(repo, trial, outcome(0.5, "keep"), key, "later")
+    assert statuses(repo, cached=True) == [{}] * 5
+    (tmp_path / "believed").write_text(f"later {key.line}\n")
+    git(repo, "config", "gpg.ssh.allowedSignersFile", str(tmp_path / "believed"))
+    assert statuses(repo, cached=True) == [{"first": "keep"}] * 5
+    assert Repo.open(repo.git_dir).unbelieved(STUDY) == []
+
+
+def test_nobody_writes_on_notes_that_another_key_ends(repo: Repo, tmp_path: Path) -> None:
+    """An unsigned commit on top, or a key that is not the one: said with the way back, and nothing is written."""
+    trial = add_trial(repo, "first")
+    record(repo, trial)
+    ref = f"refs/notes/gitresearch/outcomes/{repo.evaluator_id()}"
+    good = git(repo, "rev-parse", ref).strip()
+    git(repo, "notes", f"--ref={ref}", "append", "-m", "a remark", trial.oid)
+    foreign = git(repo, "rev-parse", ref)
+    with pytest.raises(GitResearchError) as caught:
+        Repo.open(repo.git_dir).start(trial.oid, 7, "screen")
+    assert caught.value.hint == f"git update-ref {ref} {good}"
+    assert git(repo, "rev-parse", ref) == foreign
+    git(repo, "update-ref", ref, good)
+    Repo.open(repo.git_dir).start(trial.oid, 7, "screen")

@@ -91,8 +91,7 @@ def test_random_histories_read_alike_by_every_way(repo: Repo, seed: int) -> None
         elif step == "import":
             imported(repo, 6, start=1000 * n)
         elif step == "bad note":
-            ref = f"--ref=gitresearch/outcomes/{repo.evaluator_id()}"
-            git(repo, "notes", ref, "add", "-f", "-m", "scrawl", dice.choice(trials).oid)
+            git(repo, "notes", "--ref=gitresearch/outcomes/other", "add", "-f", "-m", "scrawl", dice.choice(trials).oid)
         else:
             assert Repo.open(repo.git_dir).latest(STUDY, 5) == cold(repo)[:-6:-1]
         assert repo.trials() == cold(repo), step
@@ -131,12 +130,12 @@ def test_broken_notes_hide_no_trial(repo: Repo) -> None:
     """A scrawl, binary bytes and a foreign note leave the trial in the list with the reason."""
     trials = [add_trial(repo, f"try {n}") for n in range(4)]
     ref = f"--ref=gitresearch/outcomes/{repo.evaluator_id()}"
+    record(repo, trials[3], 1.0)
     (repo.git_dir / "bytes").write_bytes(b"\xff\0\xfe" * 50)
     git(repo, "notes", ref, "add", "-m", "looks good to me", trials[0].oid)
     git(repo, "notes", ref, "add", "-F", str(repo.git_dir / "bytes"), trials[1].oid)
     (repo.git_dir / "bytes").write_bytes(b"x" * 70_000)
     git(repo, "notes", ref, "add", "-F", str(repo.git_dir / "bytes"), trials[2].oid)
-    record(repo, trials[3], 1.0)
     found = repo.trials()
     assert len(found) == 4
     assert [bool(r.broken) for r in found if r.summary is None] == [True] * 3

@@ -13,6 +13,7 @@ from unittest.mock import Mock
 
 import pytest
 
+from gitresearch.errors import GitResearchError
 from gitresearch.repo import Repo
 from gitresearch.repo.claims import parse, print_claim, this_process
 from gitresearch.repo.refs import Locked, Refs
@@ -171,8 +172,9 @@ def test_who_counts_as_dead() -> None:
         assert not parse(STUDY, "0" * 40, scrawl).live
 
 
-def test_a_moving_ref_is_written_on(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`git notes` knows nothing of our lock: what it writes between our look and our write is kept."""
+def test_a_ref_that_git_moved_is_not_written_on(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`git notes` knows nothing of our lock: what it writes between our look and our write stays, and nothing of ours
+    is put on top of it, since nobody's word below an unsigned commit counts."""
     one, two = add_trial(repo, "one"), add_trial(repo, "two")
     ref = f"--ref=gitresearch/outcomes/{repo.evaluator_id()}"
     refs = repo._refs
@@ -185,5 +187,6 @@ def test_a_moving_ref_is_written_on(repo: Repo, monkeypatch: pytest.MonkeyPatch)
         set_ref(name, oid, old)
 
     monkeypatch.setattr(refs, "set", interrupted)
-    repo.record(one.oid, outcome(1.0))
-    assert {r.trial.subject: r.summary and r.summary.score for r in repo.trials()} == {"one": 1.0, "two": 2.0}
+    with pytest.raises(GitResearchError, match="has not signed"):
+        repo.record(one.oid, outcome(1.0))
+    assert {r.trial.subject: r.summary and r.summary.score for r in repo.trials()} == {"one": None, "two": 2.0}
