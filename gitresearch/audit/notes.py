@@ -57,6 +57,8 @@ def check(repo: Repo, chain: Chain, link: Link, known: Sequence[Signer] | None) 
         yield Finding(where, "one line of notes commits", f"it has {len(link.parents)} parents")
     if _crowded(link):
         yield Finding(where, "one note a commit", f"it changes {len(link.notes)}")
+    for oid in _misplaced(link):
+        yield Finding(oid[:8], "one place for a note", f"{where} puts it where readers find another, or none")
     if link.start is not None:
         chain.starts.setdefault(link.start.trial, []).append(link.start)
     for oid, blob in link.notes.items():
@@ -87,6 +89,10 @@ def _forked(link: Link) -> bool:
 
 def _crowded(link: Link) -> bool:
     return len(link.notes) != (0 if link.start else 1)
+
+
+def _misplaced(link: Link) -> tuple[str, ...]:
+    return link.misplaced
 
 
 def _gone(blob: str | None) -> bool:

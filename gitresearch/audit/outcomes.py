@@ -31,7 +31,7 @@ def check(study: Study, trial: Trial, outcome: Outcome, pins: Pins) -> Wrong:
     yield from _binding(trial, outcome, pins)
     for run in outcome.runs:
         yield from _run(study, run)
-    yield from _figures(study, outcome)
+    yield from figures(study, outcome)
     if is_revoked(outcome) or is_witness(outcome):
         return
     yield from _status(study, trial, replace(outcome, runs=tuple(firsthand(outcome.runs))))
@@ -76,8 +76,8 @@ def _unclaimed(study: Study, outcome: Outcome) -> Wrong:
         yield "confirmed by a claim", "there is no claim in its decision"
 
 
-def _figures(study: Study, outcome: Outcome) -> Wrong:
-    """The head's numbers, folded from the runs once more."""
+def figures(study: Study, outcome: Outcome) -> Wrong:
+    """The head's numbers, folded from the runs once more: of every version, since others may be compared with any."""
     told, metric = outcome.summary, study.objective.metric
     made = summarise(told.status, metric, outcome.runs, told.at)
     for name in ("metric", "score", "sd", "n", "seconds"):

@@ -94,8 +94,16 @@ def _outcomes(
 
 
 def _outcome(study: Study, trial: Trial, said: Sequence[Outcome], pins: Pins) -> Iterator[Finding]:
-    for claim, found in (*outcomes.check(study, trial, said[-1], pins), *witnesses.check(study, trial, said)):
+    for claim, found in (
+        *outcomes.check(study, trial, said[-1], pins), *witnesses.check(study, trial, said), *_earlier(study, said),
+    ):  # fmt: skip
         yield Finding(trial.short, claim, found)
+
+
+def _earlier(study: Study, said: Sequence[Outcome]) -> outcomes.Wrong:
+    """A score that stood for a moment may have been the reference of another trial's verdict."""
+    for one in said[:-1]:
+        yield from outcomes.figures(study, one)
 
 
 def _runs(study: Study, chains: Sequence[notes.Chain], known: Mapping[str, Trial]) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from gitresearch.repo.door import errors, guarded
 from gitresearch.repo.lookup import commit_time
-from gitresearch.repo.notes import diff_notes
+from gitresearch.repo.notes import diff_notes, places
 from gitresearch.repo.objects import commit_parents, signed_part
 from gitresearch.repo.refs import OUTCOMES, PROPOSALS
 from gitresearch.repo.starting import Starting, parse_start
@@ -17,13 +17,15 @@ REPLACE = "refs/replace/"
 @dataclass(frozen=True, slots=True)
 class Link:
     """One notes commit: what it is signed over and by what, the notes that it changed (None: taken away), each the
-    oid it is about and its blob's oid; and the run whose start it records, if it does."""
+    oid it is about and its blob's oid; those of them that readers find elsewhere too, or not at all; and the run whose
+    start it records, if it does."""
 
     oid: str
     parents: tuple[str, ...]
     payload: bytes
     signature: str
     notes: dict[str, str | None]
+    misplaced: tuple[str, ...]
     time: int
     start: Start | None
 
@@ -71,8 +73,12 @@ class Chain(Starting):
                 tree = self._tree(oid)
                 payload, signature = signed_part(bytes(self._odb.read(oid)[1]))
                 notes = diff_notes(self._trees, before, tree)
-            yield Link(oid, parents, payload, signature, notes, commit_time(payload), parse_start(payload))
+                odd = tuple(about for about, blob in notes.items() if not self._in_place(tree, about, blob))
+            yield Link(oid, parents, payload, signature, notes, odd, commit_time(payload), parse_start(payload))
             before = tree
+
+    def _in_place(self, tree: str, about: str, blob: str | None) -> bool:
+        return places(self._trees, tree, about) == ([blob] if blob else [])
 
     @guarded("look for replaced history")
     def rewritings(self) -> list[str]:

@@ -103,6 +103,19 @@ def find_note(trees: Trees, tree: str, oid: str) -> str | None:
     return None
 
 
+def places(trees: Trees, tree: str, oid: str) -> list[str]:
+    """The blobs of all notes about an oid that a tree holds where readers look: more than one, and each may find
+    another."""
+    found: list[str] = []
+    levels, rest = {bytes.fromhex(tree)}, oid.encode()
+    while levels and rest:
+        here = [row for level in levels for row in rows(trees.raw(level))]
+        found += [blob.hex() for mode, name, blob in here if name == rest and mode != TREE_MODE]
+        levels = {below for mode, name, below in here if name == rest[:2] and mode == TREE_MODE}
+        rest = rest[2:]
+    return found
+
+
 def put_note(trees: Trees, sink: Sink, tree: str | bytes | None, rest: bytes, blob: bytes) -> str:
     """The notes tree with one note added or replaced; `rest` are the digits of its oid below this tree. The raw bytes
     are spliced: parsing and printing two such trees takes longer than writing them."""

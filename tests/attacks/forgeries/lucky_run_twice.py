@@ -6,7 +6,7 @@ from tests.attacks.victim import Victim
 
 CLAIM = "a seed of its own for each run"
 ALSO = ("a claim by its own arithmetic",)
-WITHOUT = {"gitresearch.audit.outcomes._figures": nothing}
+WITHOUT = {"gitresearch.audit.outcomes.figures": nothing}
 
 
 def attack(victim: Victim) -> None:

@@ -4,7 +4,7 @@ from tests.attacks.forgeries import nothing
 from tests.attacks.victim import Victim
 
 CLAIM = "the head folds the runs"
-WITHOUT = {"gitresearch.audit.outcomes._figures": nothing}
+WITHOUT = {"gitresearch.audit.outcomes.figures": nothing}
 
 
 def attack(victim: Victim) -> None:
