@@ -104,6 +104,8 @@ class Content(Core):
     @guarded("compare two commits")
     def diff(self, a: str, b: str, paths: Sequence[str] | None = None) -> str:
         """The change from commit `a` to commit `b` as unified text, only under `paths` where given."""
+        for _ in self._trees.changes(self._tree(a), self._tree(b)):
+            pass  # libgit2 knows no limit, and no ^C
         return lookup.diff(self._handle, self._tree(a), self._tree(b), paths)
 
     @guarded("read a blob")

@@ -8,7 +8,7 @@ import gc
 import re
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -73,14 +73,12 @@ class Git:
             return {}
         try:
             tree = self._tree(new)
+            if old is not None:
+                with suppress(KeyError):  # the old chain was pruned after a forced update
+                    return diff_notes(self._trees, self._tree(old), tree)
+            return dict(read_notes(self._trees, tree))
         except (KeyError, GitResearchError):
-            return {}
-        if old is not None:
-            try:
-                return diff_notes(self._trees, self._tree(old), tree)
-            except KeyError:
-                pass  # the old chain was pruned after a forced update
-        return dict(read_notes(self._trees, tree))
+            return {}  # anybody may push one that can't be read: the audit tells
 
     def _tree(self, commit: str) -> str:
         raw = self._source.read(commit)

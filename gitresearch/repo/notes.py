@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TypeGuard
 
+from gitresearch.errors import FormatError
 from gitresearch.repo.objects import TREE_MODE, Entry, Sink, print_tree, rows, with_entry
 from gitresearch.repo.trees import Trees
 
@@ -22,25 +23,42 @@ _HEX = re.compile(rb"[0-9a-f]+")
 
 
 def read_notes(trees: Trees, tree: str | bytes, prefix: bytes = b"") -> dict[str, str]:
-    """Every note of a notes tree, in any layout: the oid it is about, and its blob's oid."""
+    """Every note of a notes tree, in any layout: the oid it is about, and its blob's oid. FormatError where a folder
+    stands twice: notes differ, and so do folders of them, but twenty small objects can name 10 ** 46 notes."""
     found: dict[str, str] = {}
-    _collect(trees, tree, prefix, found)
+    _collect(trees, tree, prefix, found, set())
     return found
 
 
-def _collect(trees: Trees, tree: str | bytes, prefix: bytes, found: dict[str, str]) -> None:
+def _collect(
+    trees: Trees, tree: str | bytes, prefix: bytes, found: dict[str, str], seen: set[tuple[object, ...]]
+) -> None:
+    _once(seen, tree)
     left = 40 - len(prefix)
     for mode, name, oid in rows(trees.raw(tree)):
         if len(name) == left and mode != TREE_MODE:
             found[(prefix + name).decode("latin-1")] = oid.hex()
         elif len(name) == 2 and left > 2 and mode == TREE_MODE and _HEX.fullmatch(name):
-            _collect(trees, oid, prefix + name, found)  # git keeps other files in a notes tree too
+            _collect(trees, oid, prefix + name, found, seen)  # git keeps other files in a notes tree too
 
 
-def diff_notes(trees: Trees, old: str | bytes | None, new: str | bytes, prefix: bytes = b"") -> dict[str, str | None]:
+def _once(seen: set[tuple[object, ...]], *trees: object) -> None:
+    if trees in seen:
+        raise FormatError("a notes tree holds one folder twice")
+    seen.add(trees)
+
+
+def diff_notes(trees: Trees, old: str | bytes | None, new: str | bytes) -> dict[str, str | None]:
     """The notes that differ between two notes trees, with the new blob or None; equal subtrees are not opened."""
+    return _diff(trees, old, new, b"", set())
+
+
+def _diff(
+    trees: Trees, old: str | bytes | None, new: str | bytes, prefix: bytes, seen: set[tuple[object, ...]]
+) -> dict[str, str | None]:
     if old == new:
         return {}  # a run's start: half of all notes commits
+    _once(seen, old, new)
     left, right = _rows(trees.raw(old)) if old else frozenset(), _rows(trees.raw(new))
     before = {name: Entry(mode, oid) for mode, name, oid in left - right}
     after = {name: Entry(mode, oid) for mode, name, oid in right - left}
@@ -51,7 +69,7 @@ def diff_notes(trees: Trees, old: str | bytes | None, new: str | bytes, prefix: 
             continue
         path = prefix + name
         if _is_folder(entry) and _is_folder(earlier):
-            found = _merged(found, diff_notes(trees, earlier.oid, entry.oid, path))
+            found = _merged(found, _diff(trees, earlier.oid, entry.oid, path, seen))
         else:
             found = _merged(found, dict.fromkeys(_below(trees, path, earlier)))
             found = _merged(found, _below(trees, path, entry))

@@ -97,7 +97,9 @@ class Noting(Believing):
         Of several about one trial, the first by clone."""
         found: dict[str, bytes] = {}
         for _, tip in sorted(self._refs.under(PROPOSALS).items(), reverse=True):
-            notes = read_notes(self._trees, self._tree(tip))
+            notes: dict[str, str] = {}
+            with suppress(FormatError):
+                notes = read_notes(self._trees, self._tree(tip))
             found |= {oid: self.blob(blob) for oid, blob in notes.items()}
         return found
 

@@ -215,3 +215,22 @@ def test_splicing_a_tree_equals_printing_it(entries: dict[bytes, Entry], name: b
     if name in entries and entries[name].mode != entry.mode:
         return  # a file never becomes a directory here
     assert with_entry(print_tree(entries), name, entry) == print_tree(entries | {name: entry})
+
+
+def test_small_objects_that_name_many_files_are_refused(
+    repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tree of a hundred times the same one, twelve deep, is given up before anybody waits for it."""
+    monkeypatch.setattr("gitresearch.repo.trees.MAX_ENTRIES", 1000)
+    blob = put_raw(repo, "blob", b"x")
+    tree = put_raw(repo, "tree", print_tree({b"%02d" % n: Entry(b"100644", bytes.fromhex(blob)) for n in range(100)}))
+    for _ in range(12):
+        entry = Entry(b"40000", bytes.fromhex(tree))
+        tree = put_raw(repo, "tree", print_tree({b"%02d" % n: entry for n in range(100)}))
+    oid, head = commit_tree(repo, tree), repo.head_commit()
+    for act in (
+        lambda: repo.files(oid), lambda: repo.export(oid, "", tmp_path / "out"), lambda: repo.edits(head, oid),
+        lambda: repo.modes(oid, head), lambda: repo.diff(head, oid),
+    ):  # fmt: skip
+        with pytest.raises(FormatError, match="more than 1000"):
+            act()

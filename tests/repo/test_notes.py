@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gitresearch.errors import FormatError
 from gitresearch.repo.notes import diff_notes, find_note, put_note, put_notes, read_notes
 from gitresearch.repo.objects import TREE_MODE, Entry, print_tree
 from gitresearch.repo.packfile import Overlay
@@ -53,6 +54,25 @@ def test_notes_put_one_by_one_are_all_there(count: int) -> None:
     assert read_notes(trees, tree) == notes
     assert all(find_note(trees, tree, oid) == blob for oid, blob in list(notes.items())[::37])
     assert find_note(trees, tree, "f" * 40) is None
+
+
+def test_small_objects_that_name_many_notes_are_refused() -> None:
+    """Twenty trees of 256 times the same one: neither a reader nor the difference to another such tree walks them."""
+    trees, overlay = store()
+    bombs = []
+    for blob in ("1" * 40, "2" * 40):
+        tree = overlay.write(
+            "tree", print_tree({b"%02x" % n: Entry(b"100644", bytes.fromhex(blob)) for n in range(256)})
+        )
+        for _ in range(19):
+            entry = Entry(TREE_MODE, bytes.fromhex(tree))
+            tree = overlay.write("tree", print_tree({b"%02x" % n: entry for n in range(256)}))
+        bombs.append(tree)
+    with pytest.raises(FormatError, match="twice"):
+        read_notes(trees, bombs[0])
+    for old in (None, bombs[1]):
+        with pytest.raises(FormatError, match="twice"):
+            diff_notes(trees, old, bombs[0])
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2])
