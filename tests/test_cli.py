@@ -348,6 +348,21 @@ def test_no_commit_yet(call: Cli, tmp_path: Path) -> None:
     refused(begin_runs(call, tmp_path), "no commit yet", hint="git")
 
 
+@pytest.mark.parametrize("verb", [("run", "--trials", "0"), ("evaluate",), ("propose",), ("reproduce", "baseline")])
+def test_a_base_that_nobody_checked_out_runs_nothing(call: Cli, tmp_path: Path, verb: tuple[str, ...]) -> None:
+    """Whoever may push a ref can pin a study that has not begun here; its hook would run outside every sandbox."""
+    top = study(tmp_path)
+    head = git(top, "rev-parse", "HEAD").strip()
+    git(top, "commit", "-q", "--allow-empty", "-m", "with another hook")
+    repo = Repo.open(top, durable=False)
+    repo.pin_study(STUDY, repo.head_commit())
+    record(repo, repo.make_baseline(STUDY, repo.head_commit()), 1.0, "baseline", n=2, sd=0.01)
+    git(top, "reset", "-q", "--hard", head)
+
+    refused(call("-C", top, *verb), "not in the history of what is checked out", hint="git diff HEAD")
+    assert call("-C", top, "log").code == 0
+
+
 def test_a_dirty_checkout_is_left_alone(call: Cli, tmp_path: Path) -> None:
     """Staged, changed and new files stay as they are, on the branch that was checked out."""
     top = study(tmp_path / "s", {"notes.txt": "a", "staged.txt": "b"})

@@ -60,6 +60,8 @@ def open_study(*, begin: bool = False) -> Opened:
     begun = repo.studies()
     name = wanted or _checkout_name(repo) or (next(iter(begun)) if len(begun) == 1 else "")
     if name in begun:
+        if begin:
+            require_known(repo, name, begun[name])
         return begun_study(repo, name, begun[name])
     if wanted and _checkout_name(repo) != wanted:
         known = f"gitresearch --study {next(iter(begun))}" if begun else "gitresearch init"
@@ -72,6 +74,14 @@ def open_study(*, begin: bool = False) -> Opened:
     if begin:
         repo.pin_study(study.name, base)
     return Opened(repo, study, base if begin else "")
+
+
+def require_known(repo: Repo, name: str, base: str) -> None:
+    """A study may have come by a pull, and its hook runs here as the user: only one that stands in the history of what
+    is checked out, or whoever may push a ref has his code run."""
+    if not repo.in_history(base):
+        why = f"study {name} begins from {base[:8]}, which is not in the history of what is checked out"
+        raise GitResearchError(why, f"look at it: git diff HEAD {base[:8]}; and take it: git merge {base[:8]}")
 
 
 def begun_study(repo: Repo, name: str, base: str) -> Opened:

@@ -22,6 +22,7 @@ from gitresearch.cli.context import (
     changed_since,
     open_study,
     prices_file,
+    require_known,
     say,
     warn_unlisted,
     with_agent,
@@ -105,6 +106,7 @@ def default_jobs(study: Study) -> int:
 
 def open_lab(opened: Opened, progress: Progress, allow_unsandboxed: bool) -> Lab:
     """The study ready to run: locks of dead processes cleared, sandbox chosen, data and hook in place."""
+    require_known(opened.repo, opened.study.name, opened.base)
     for lock in opened.repo.clear_stale_locks():
         say(f"removed {lock}, left by a process that is dead")
     box = sandbox.choose(allow_unsandboxed, cache_dir())

@@ -27,6 +27,12 @@ class Content(Core):
             raise GitResearchError("this repository has no commit yet", "git add -A && git commit -m 'first commit'")
         return str(self._handle.head.peel(pygit2.Commit).id)
 
+    @guarded("look into the history of HEAD")
+    def in_history(self, commit: str) -> bool:
+        """Whether HEAD is the commit or stands on it."""
+        head = self.head_commit()
+        return head == commit or bool(self._handle.descendant_of(head, commit))
+
     @guarded("look up a commit")
     def resolve_commit(self, rev: str) -> str:
         """The commit a revision names (branch, tag, oid or prefix, `HEAD~2`). GitResearchError where it names none."""
