@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from gitresearch import sandbox
 from gitresearch.errors import GitResearchError
 from gitresearch.sandbox import (
     Ended,
+    Gate,
     Limits,
     Process,
     Sandbox,
@@ -30,6 +32,7 @@ from gitresearch.sandbox import (
     selftest,
     world,
 )
+from gitresearch.sandbox.taskclock import TaskClock
 from gitresearch.workdir import remove
 from tests.processes import gone
 
@@ -99,6 +102,14 @@ def run(
     told = Limits(**({"wall_seconds": 20.0} | limits))  # type: ignore[arg-type]
     argv = [sys.executable, "-I", "program.py", *map(str, args)]
     return sandbox.run(box, argv, world_of(root, code), told, cancel)
+
+
+def clock_counts() -> bool:
+    clock = TaskClock()
+    subprocess.run(["true"], check=True)
+    found = clock.seconds > 0
+    clock.close()
+    return found
 
 
 def said(ended: Ended) -> str:
@@ -412,6 +423,57 @@ def test_cpu_counts_children_nobody_waits_for(each_box: Sandbox, root: Path) -> 
     ended = run(each_box, root, code, cpu_seconds=0.8, wall_seconds=8)
 
     assert ended.stopped_by == "cpu"
+
+
+@pytest.mark.slow
+def test_cpu_counts_children_that_leave_no_account(each_box: Sandbox, root: Path) -> None:
+    """A parent that ignores SIGCHLD gets no account of its children, and each is gone between two looks."""
+    if not clock_counts():
+        pytest.skip("perf_event_paranoid allows no clock here")
+    code = """
+import ctypes, os, signal, time
+ctypes.CDLL(None).prctl(31, 0, 0, 0, 0)  # stop counting me
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+for _ in range(40):
+    read, write = os.pipe()
+    if os.fork() == 0:
+        while time.process_time() < 0.01: pass
+        os._exit(0)
+    os.close(write)
+    os.read(read, 1)
+    os.close(read)
+"""
+    ended = run(each_box, root, code)
+    assert said(ended) == ""
+    assert ended.cpu_seconds >= 0.4
+
+
+@pytest.mark.slow
+def test_what_is_used_before_a_gate_pays_for_nothing_after_it(wall: Sandbox, root: Path) -> None:
+    """Time of children without an account counts before, and time of children too short to be seen counts after."""
+    code = """
+import os, signal, time
+def spin(seconds):
+    while time.process_time() < seconds: pass
+    os._exit(0)
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+if os.fork() == 0: spin(0.5)
+try: os.wait()
+except OSError: pass
+signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+time.sleep(0.2)
+ready = int(os.environ["READY"])
+os.write(ready, b"1")
+os.read(ready, 1)
+for _ in range(40):
+    if os.fork() == 0: spin(0.01)
+    os.wait()
+"""
+    with Gate(20.0, 20.0, lambda: None).held() as gate:
+        world = replace(world_of(root, code), gate=gate, env={"READY": str(gate.handle)})
+        ended = sandbox.run(wall, [sys.executable, "-I", "program.py"], world, Limits(20.0, 20.0))
+    assert said(ended) == ""
+    assert ended.cpu_seconds >= 0.4 or not clock_counts()
 
 
 def test_a_sleeper_meets_the_wall_limit(each_box: Sandbox, root: Path) -> None:

@@ -19,6 +19,7 @@ import psutil
 
 from gitresearch.sandbox import keyring
 from gitresearch.sandbox.levels import Sandbox, environment
+from gitresearch.sandbox.taskclock import TaskClock
 from gitresearch.sandbox.waiting import until_ended
 from gitresearch.sandbox.world import SCRATCH, Ended, Limits, World
 from gitresearch.workdir import remove
@@ -48,6 +49,7 @@ class Process:
             self._tidy()
             raise
         read, write = os.pipe()
+        self._clock = TaskClock()
         self._own_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         try:
             self._popen = subprocess.Popen(
@@ -57,6 +59,7 @@ class Process:
             )  # fmt: skip
         except OSError:
             os.close(read)
+            self._clock.close()
             self._tidy()
             raise
         finally:
@@ -92,12 +95,14 @@ class Process:
             self._reap(block=True)
             self._end_survivors()
             self._log.finish()
+            self._clock.close()
             self._tidy()
             raise
         if self.world.gate is not None and not self.world.gate.opened:
             self._before = self.cpu, self.wall
         cpu, wall = self.used
         self._end_survivors()
+        self._clock.close()
         log, stopped_by = self._log.finish(), stopped_by or self._late()
         began = self._tidy() or bool(stopped_by) or status != 1 or log.startswith(b"bwrap: execvp")
         before = self._before[0 if self.limits.cpu_seconds is not None else 1]
@@ -154,7 +159,7 @@ class Process:
         code = os.waitstatus_to_exitcode(status)
         self._popen.returncode = code  # so that Popen does not wait for it again
         # A killed launcher has not waited for its children: what was polled may be more.
-        self.cpu = max(self.cpu, usage.ru_utime + usage.ru_stime)
+        self.cpu = max(self.cpu, usage.ru_utime + usage.ru_stime, self._clock.seconds)
         if usage.ru_maxrss > self._own_peak:  # below, it may be ours: a child begins with its parent's
             self.peak = max(self.peak, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
         return code
@@ -184,7 +189,7 @@ class Process:
                 memory = process.memory_info()
                 mine = getattr(memory, "shared", 0)
                 private, shared = private + memory.rss - mine, max(shared, mine)
-        self.cpu = max(self.cpu, sum(self._seen.values()) + max(waited, self._past))
+        self.cpu = max(self.cpu, sum(self._seen.values()) + max(waited, self._past), self._clock.seconds)
         used = private + shared
         self.peak = max(self.peak, used if used <= self.limits.memory_bytes else min(used, _proportional(tree)))
         return len(tree)
