@@ -81,7 +81,7 @@ def test_git_refuses_it(name: str, server: Path, victim: Victim, tmp_path: Path)
         ["git", "-C", str(victim.top), "push", "--force", str(top), *specs], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert f": {module(name).CLAIM}: " in done.stderr
+    assert f": expected: {module(name).CLAIM}; found: " in done.stderr
     assert "pre-receive hook declined" in done.stderr
     assert refs(top) == before
     assert not (top / "gitresearch").exists()

@@ -26,7 +26,7 @@ STEPS = {
 POINTS = [
     *(("propose", "rename", 7), ("propose", "rename", 6), ("propose", "fsync", 4), ("propose", "rename", 9)),
     *(("evaluate", "rename", 1), ("evaluate", "rename", 5), ("evaluate", "fsync", 4), ("evaluate", "rename", 8)),
-    *(("confirm", "rename", 2), ("confirm", "rename", 6), ("confirm", "fsync", 7), ("confirm", "rename", 13)),
+    *(("confirm", "rename", 2), ("confirm", "rename", 6), ("confirm", "fsync", 7), ("confirm", "rename", 11)),
 ]
 
 
