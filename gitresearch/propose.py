@@ -1,7 +1,8 @@
 """Parent -> brief -> agent -> edits -> commit: how a trial comes about.
 
 The agent's answer is checked here and nowhere else: edits outside the surface, an edit that changes nothing, and a tree
-that was tried before never become a trial. The commit is made from the parent's tree, so lineage can't be misdeclared.
+or a program (sameness.py) that was tried before never become a trial. The commit is made from the parent's tree, so
+lineage can't be misdeclared.
 
 A combination is a three-way merge of two trials, an ablation one that takes a step out again; where that is clean, no
 agent is asked. Where it is not, an agent resolves the conflict, and may write in the conflicting files only.
@@ -23,6 +24,7 @@ from gitresearch.merge import Merge, strays, unresolved
 from gitresearch.outcome import now, signed
 from gitresearch.policy import Turn, ablation
 from gitresearch.repo import blob_oid
+from gitresearch.sameness import Tried
 from gitresearch.surface import Edits
 from gitresearch.text import clean, one_line
 from gitresearch.trial import SUBJECT_LIMIT, Hypothesis, Trial
@@ -56,6 +58,8 @@ class Proposer:
         """`check` is the evaluator's preflight of files; `lock` guards the lineage that agents look at."""
         self.repo, self.study, self.briefing, self.agent = briefing.repo, briefing.study, briefing, agent
         self.check, self.lock = check, lock or nullcontext()
+        self._tried = Tried(briefing.study, self.repo.edits, self.repo.read_file)
+        self._made: dict[str, Trial] = {}  # by tree; the lineage learns of them later
 
     def request(self, lineage: Lineage, turn: Turn) -> Request:
         """The turn as an agent sees it; of the lineage nothing but its parent where the study leaves lineage out.
@@ -106,8 +110,7 @@ class Proposer:
         if request.conflicts and not self.agent.resolves_conflicts:
             named = ", ".join(one_line(path, 60) for path in request.conflicts[:3])
             raise ProposalFailed(f"{combined(request)} conflict in {named}, which this agent can't resolve")
-        spent = Usage()
-        why, shown = "", self.study.agent.lineage
+        spent, why = Usage(), ""
         for attempt in range(TRIES):
             try:
                 proposal = self.agent.propose(replace(request, seed=request.seed + attempt, again=why))
@@ -119,16 +122,29 @@ class Proposer:
             why = self.refusal(request, proposal.edits)
             if not why:
                 proposal = replace(merged(lineage, request, proposal), usage=spent)
-                known = lineage.same_tree(self.repo.tree_with(request.parent.oid, proposal.edits))
-                if known is None:
-                    return self._commit(request, proposal), spent
-                why = "the same files were tried before" + (
-                    f", in {known.trial.short}" if shown and known.offered else ""
-                )
+                with self.lock:  # two slots must not find the same new tree
+                    why = self._tried_before(lineage, request, proposal.edits)
+                    if not why:
+                        return self._commit(request, proposal), spent
         told = f"{request.specialist.name} found no new edit: {why}"
         repeated = ProposalFailed(told, usage=spent, transcript=proposal.transcript)
         self._record_failure(request, repeated)
         raise repeated
+
+    def _tried_before(self, lineage: Lineage, request: Request, edits: Edits) -> str:
+        """Where the parent with the edits is a program that was tried, in words for its agent; or nothing."""
+        tree = self.repo.tree_with(request.parent.oid, edits)
+        node, what, made = lineage.same_tree(tree), "the same files were tried before", self._made.get(tree)
+        if node is None and made is None:
+            node = self._tried.find(lineage, request.parent.oid, request.specialist.name, edits)
+            if node is None:
+                return ""
+            if node.trial.oid == request.parent.oid:
+                return "the edit changes nothing but comments, docstrings or layout"
+            what = "the same program was tried before, but for comments, docstrings or layout"
+        shown = self.study.agent.lineage and (node is None or node.offered)
+        trial = node.trial if node else made
+        return f"{what}, in {trial.short}" if shown and trial else what
 
     def refusal(self, request: Request, edits: Edits) -> str:
         """Why the edits of the request's files can't become a trial, or nothing."""
@@ -145,18 +161,21 @@ class Proposer:
         """A replicate, or a merge without a conflict. ProposalFailed where that merge gives nothing new."""
         if request.merge is None:
             return self._commit(request, Proposal(replicated(lineage, request), {}))
-        known = lineage.same_tree(self.repo.tree_with(request.parent.oid, request.merge.edits))
-        if known is not None:
-            raise ProposalFailed(f"{combined(request)} give the files of {known.trial.short}", "gitresearch log")
-        hypothesis = of_merge(lineage, request, "")
-        return self._commit(request, Proposal(hypothesis, request.merge.edits))
+        with self.lock:
+            known = lineage.same_tree(self.repo.tree_with(request.parent.oid, request.merge.edits))
+            if known is not None:
+                raise ProposalFailed(f"{combined(request)} give the files of {known.trial.short}", "gitresearch log")
+            hypothesis = of_merge(lineage, request, "")
+            return self._commit(request, Proposal(hypothesis, request.merge.edits))
 
     def _commit(self, request: Request, proposal: Proposal) -> Trial:
         parents = [request.parent.oid]
         if request.operator == "combine" and request.other:
             parents.append(request.other.oid)
         told = self._document(request, proposal.usage, proposal.transcript)
-        return self.repo.make_trial(proposal.hypothesis, parents, proposal.edits, proposal=told)
+        made = self.repo.make_trial(proposal.hypothesis, parents, proposal.edits, proposal=told)
+        self._made[made.tree] = made
+        return made
 
     def _record_failure(self, request: Request, failed: ProposalFailed) -> None:
         """A turn that came to nothing, where it cost something."""

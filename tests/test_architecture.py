@@ -57,7 +57,7 @@ ORDER = [
     ),
     *("agents.desk", "agents.prompt", "agents.folder"),
     *("agents.patch", "agents.offline", "agents.openai", "agents.command"),
-    *("evaluate", "spending", "briefing", "propose", "serve"),
+    *("evaluate", "spending", "briefing", "sameness", "propose", "serve"),
     *("witness", "lab", "loop", "engines", "review", "sync", "audit", "guard", "cli"),
 ]
 
