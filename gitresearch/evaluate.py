@@ -23,10 +23,11 @@ from typing import Any, Protocol
 from gitresearch import accelerator, data, failures, machine, sandbox
 from gitresearch.accelerator import Accelerators
 from gitresearch.errors import FormatError, GitResearchError
+from gitresearch.forecast import FORESEEN, Forecast
 from gitresearch.handover import Handover
 from gitresearch.hooks import Hook, HookFault, Scoring, export_hook
 from gitresearch.outcome import OWN_METRICS, Failure, Run, now
-from gitresearch.sandbox import Ended, Gate, Limits, Process, Sandbox, World
+from gitresearch.sandbox import Channel, Ended, Gate, Limits, Process, Sandbox, World
 from gitresearch.study import TALK_FACTOR, WALL_FACTOR, WALL_GRACE, Study
 from gitresearch.surface import safe_path
 from gitresearch.text import one_line
@@ -59,7 +60,8 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Event:
-    """Where a run is: for whoever watches. `used` and `budget` are seconds by the study's clock."""
+    """Where a run is: for whoever watches. `used` and `budget` are seconds by the study's clock; `share` and `metric`
+    are what its program says of itself, None where it says nothing."""
 
     trial: str
     run: str
@@ -67,6 +69,8 @@ class Event:
     phase: str
     used: float = 0.0
     budget: float = 0.0
+    share: float | None = None
+    metric: float | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,8 @@ class _Job:
     run: Run
     gate: Gate | None = None  # of a study that lets its trials warm up
     shown: Path | None = None  # the data folder that opens with it
+    forecast: Forecast | None = None  # while it trains
+    channel: Channel | None = None
 
     @property
     def tree(self) -> Path:
@@ -123,6 +129,7 @@ class Evaluator:
         self.accelerators = Accelerators()
         self.data: dict[str, Path] = {}
         self.data_digest = ""
+        self._usual = 0.0  # seconds that the last run took which ended well: what a blocked one is taken to have spared
         self.python = _interpreter(study.recipe.python)
 
     def prepare(self) -> None:
@@ -194,8 +201,10 @@ class Evaluator:
             job = _Job(trial, top, purpose, seed, cancel, Run(seed, purpose, "ok", started=now()))
             failure = self._attempt(job)
             if self._alone and job.run.status != "harness_abort" and (others := self.accelerators.spoilt()):
-                job.run = replace(job.run, status="harness_abort", metrics={})
+                job.run = replace(job.run, status="harness_abort", metrics={}, saved_seconds=0.0, saved_by="")
                 failure = Failure("harness", "accelerator_in_use", (*others, "it was so at the end of the run"))
+            if job.run.status == "ok":
+                self._usual = round(job.run.train_seconds + job.run.eval_seconds, 3)
             self._tell(job, "done")
             run = replace(job.run, wall_seconds=round(time.monotonic() - started, 3))
         return RunResult(run, failure, self.environment(), self.binding(trial))
@@ -213,6 +222,8 @@ class Evaluator:
                 self._phases(job)
         except _Stopped as stopped:
             job.run = replace(job.run, status=stopped.status)
+            if (stopped.status, stopped.failure.phase) == ("size_blocked", "preflight") and self._usual:
+                job.run = replace(job.run, saved_seconds=self._usual, saved_by="preflight")
             return stopped.failure
         except HookFault as fault:
             job.run = replace(job.run, status="harness_abort")
@@ -278,8 +289,8 @@ class Evaluator:
         folders = {ARTEFACT: job.artefact}
         shown = {DATA: job.shown or self.data["train"]} if "train" in self.data else {}
         read_only, writable = (shown, folders) if training else (folders, {})
-        gate = job.gate if training else None
-        world = World(job.tree, read_only, writable, python=self.python, gate=gate)
+        gate, channel = (job.gate, job.channel) if training else (None, None)
+        world = World(job.tree, read_only, writable, python=self.python, gate=gate, channel=channel)
         budget = self.study.budget
         env = {"GITRESEARCH_ARTEFACT": self.box.path(world, ARTEFACT), "GITRESEARCH_SEED": str(job.seed)}
         env |= {"GITRESEARCH_TRAIN_SECONDS": f"{budget.train_seconds:g}"}
@@ -288,6 +299,8 @@ class Evaluator:
             env["GITRESEARCH_DATA"] = self.box.path(world, DATA)
         if gate is not None:
             env |= {"GITRESEARCH_READY": str(gate.handle), "GITRESEARCH_WARMUP_SECONDS": f"{budget.warmup_seconds:g}"}
+        if channel is not None:
+            env["GITRESEARCH_PROGRESS"] = str(channel.handle)
         if budget.clock == "cpu":
             env |= ONE_THREAD
         return replace(world, env=env)
@@ -316,7 +329,9 @@ class Evaluator:
         """The training run's log; _Stopped where it did not end well."""
         budget = self.study.budget.train_seconds
         self._tell(job, "train", 0.0, budget)
-        with self._gate(job):
+        job.forecast = Forecast(budget)
+        job.channel = Channel(job.forecast.hear)
+        with job.channel.held(), self._gate(job):
             ended = sandbox.run(
                 self.box, self._argv(self.study.recipe.train), self._world(job, training=True),
                 self._run_limits(budget), job.cancel, lambda used: self._tell(job, "train", used, budget),
@@ -325,6 +340,10 @@ class Evaluator:
             job.run, train_seconds=self._seconds(ended), peak_memory_bytes=ended.peak_memory_bytes,
             warmup_seconds=round(ended.warmup_seconds, 3),
         )  # fmt: skip
+        if ended.stopped_by in FORESEEN:
+            status, failure = job.forecast.failure(ended.stopped_by)
+            job.run = replace(job.run, saved_seconds=job.forecast.saved(ended.stopped_by), saved_by=ended.stopped_by)
+            raise _Stopped(status, failure)
         self._check(ended, "train", "train_budget_overrun")
         if job.gate is not None and not job.gate.opened:
             told = "it ended without a word on GITRESEARCH_READY, so it was never given its data"
@@ -451,7 +470,8 @@ class Evaluator:
         job.run = replace(job.run, metrics={name: value})
 
     def _tell(self, job: _Job, phase: str, used: float = 0.0, budget: float = 0.0) -> None:
-        self.on_event(Event(job.trial.oid, job.top.name, job.purpose, phase, used, budget))
+        said = (job.forecast.share, job.forecast.metric) if job.forecast and phase == "train" else (None, None)
+        self.on_event(Event(job.trial.oid, job.top.name, job.purpose, phase, used, budget, *said))
 
     def environment(self) -> dict[str, Any]:
         """What the runs ran on."""

@@ -83,6 +83,8 @@ class Run:
     artefact_bytes: int = 0
     started: str = ""
     warmup_seconds: float = 0.0  # before the task's clock; told where there were any
+    saved_seconds: float = 0.0  # that ending it early spared, by an estimate; told with the reason where there were any
+    saved_by: str = ""
 
     @property
     def total_seconds(self) -> float:
@@ -319,8 +321,8 @@ def _run_table(run: Run) -> dict[str, Any]:
     table: dict[str, Any] = {"seed": run.seed, "purpose": run.purpose, "status": run.status}
     table |= {"train_seconds": run.train_seconds, "eval_seconds": run.eval_seconds, "wall_seconds": run.wall_seconds}
     table |= {"peak_memory_bytes": run.peak_memory_bytes, "artefact_bytes": run.artefact_bytes, "started": run.started}
-    warmup = {"warmup_seconds": run.warmup_seconds} if run.warmup_seconds else {}
-    return table | warmup | {"metrics": dict(run.metrics)}
+    told = {name: getattr(run, name) for name in ("warmup_seconds", "saved_seconds", "saved_by") if getattr(run, name)}
+    return table | told | {"metrics": dict(run.metrics)}
 
 
 def _summary(doc: Mapping[str, Any]) -> Summary:
@@ -356,6 +358,8 @@ def _run(table: Mapping[str, Any]) -> Run:
         artefact_bytes=_integer(table["artefact_bytes"]),
         started=_text(table["started"]),
         warmup_seconds=_number(table.get("warmup_seconds", 0.0)),
+        saved_seconds=_number(table.get("saved_seconds", 0.0)),
+        saved_by=_text(table.get("saved_by", "")),
     )
 
 

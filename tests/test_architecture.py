@@ -46,6 +46,7 @@ ORDER = [
         "accelerator",
         "handover",
         "failures",
+        "forecast",
         "hooks",
         "data",
         "model",

@@ -694,6 +694,58 @@ def test_a_program_that_is_never_ready(bench: Make) -> None:
     assert result.run.train_seconds == 0 < result.run.warmup_seconds
 
 
+# Progress
+
+SAYS = """
+import os, time
+def say(*words):
+    os.write(int(os.environ["GITRESEARCH_PROGRESS"]), (" ".join(map(str, words)) + "\\n").encode())
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "label"),
+    [
+        ("for n in range(900): say(n, 10**9, 2.5); time.sleep(0.01)", "train_budget_overrun", "projected"),
+        ("for n in range(99): say(n, 99, 'nan'); time.sleep(0.1)", "crash", "not_finite"),
+        ("say(0, 9); time.sleep(9)", "train_budget_overrun", "no_first_step"),
+    ],
+)
+def test_a_run_that_is_certain_to_be_waste(bench: Make, code: str, status: str, label: str) -> None:
+    """It ends as soon as that is known, and what that spared is on record with its reason."""
+    result = bench(budget="train_seconds = 3").run(SAYS + code)
+    failed(result, status, "train", label)
+    assert 0 < result.run.train_seconds < 2.5
+    assert 0 < result.run.saved_seconds <= 3
+    assert result.run.saved_by == label
+    assert Outcome.parse(replace(outcome(), runs=(result.run,)).note()).runs == (result.run,)
+
+
+def test_what_a_run_says_is_shown_and_counts_for_nothing(bench: Make) -> None:
+    """Share and loss are told to whoever watches; score and status are as without them, and nothing was saved."""
+    made = bench()
+    result = made.run(SAYS + "say(1, 4, 0.001)\ntime.sleep(0.8)\n" + GOOD)
+    assert (result.run.status, result.run.metrics["loss"], result.run.saved_by) == ("ok", 0.5, "")
+    assert (0.25, 0.001) in {(event.share, event.metric) for event in made.events}
+    assert {event.share for event in made.events if event.phase != "train"} == {None}
+    assert b"saved" not in replace(outcome(), runs=(result.run,)).note()
+
+
+def test_what_is_said_before_the_clock_starts_is_about_no_task(bench: Make) -> None:
+    """A program may try its steps on made-up data, at any rate and with any loss."""
+    code = SAYS + "for n in range(9): say(n, 10**9, 'nan')\ntime.sleep(0.4)\n" + READY + GOOD
+    assert bench(budget="warmup_seconds = 10").run(code).run.status == "ok"
+
+
+def test_a_blocked_run_spares_what_the_last_one_took(bench: Make) -> None:
+    """Known once a run has ended well; a size that preflight finds costs nothing."""
+    made = bench()
+    assert made.run(files={"huge": ""}).run.saved_by == ""
+    spent = made.run("import time; time.sleep(0.2)\n" + GOOD).run
+    blocked = made.run(files={"huge": ""}).run
+    assert (blocked.saved_seconds, blocked.saved_by) == (spent.train_seconds + spent.eval_seconds, "preflight")
+
+
 # Predictors
 
 

@@ -129,7 +129,7 @@ class Live(Plain):
             share = min(1.0, event.used / event.budget) if event.budget else 0.0
             bar = "━" * round(24 * share) + "╌" * (24 - round(24 * share))
             left = f"{max(0.0, event.budget - event.used):5.1f} s left" if event.budget else ""
-            grid.add_row(event.trial[:8], event.purpose, event.phase, bar, left, self.subject(event.trial))
+            grid.add_row(event.trial[:8], event.purpose, event.phase, bar, left, said(event), self.subject(event.trial))
         grid.add_row("", "", "", self.standing().strip())
         return grid
 
@@ -148,3 +148,9 @@ class Live(Plain):
                 yield
             finally:
                 self.live = None
+
+
+def said(event: Event) -> str:
+    """How far a run says it is, and its last loss."""
+    metric = "" if event.metric is None else f"  loss {event.metric:.4g}"
+    return "" if event.share is None else f"{event.share:4.0%}{metric}"

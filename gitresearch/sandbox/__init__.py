@@ -26,6 +26,7 @@ The clock is the parent's: CPU seconds of the whole process tree by the kernel's
 monotonic clock. What the program does to its own clock changes nothing.
 """
 
+from gitresearch.sandbox.channel import Channel
 from gitresearch.sandbox.gate import Gate
 from gitresearch.sandbox.hidden import hiding
 from gitresearch.sandbox.ladder import Rung, choose, hint, require_accelerators, rungs
@@ -37,7 +38,7 @@ from gitresearch.sandbox.waiting import until_ended
 from gitresearch.sandbox.world import Ended, Limits, World, interpreter, interpreter_folders
 
 __all__ = [
-    "Ended", "Gate", "Limits", "Process", "Rung", "Sandbox", "World", "abilities", "choose", "hiding", "hint",
-    "interpreter", "interpreter_folders", "landlock_abi", "probe", "require_accelerators", "run", "rungs",
+    "Channel", "Ended", "Gate", "Limits", "Process", "Rung", "Sandbox", "World", "abilities", "choose", "hiding",
+    "hint", "interpreter", "interpreter_folders", "landlock_abi", "probe", "require_accelerators", "run", "rungs",
     "until_ended",
 ]  # fmt: skip

@@ -48,6 +48,7 @@ class Process:
             self._report.hang_up()
             self._tidy()
             raise
+        ends = [end for end in (world.gate, world.channel) if end is not None]
         read, write = os.pipe()
         self._clock = TaskClock()
         self._own_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -55,7 +56,7 @@ class Process:
             self._popen = subprocess.Popen(
                 self._report.asked_for(command), stdin=stdin, stdout=write if stdout is None else stdout, stderr=write,
                 cwd=world.root, env=env, start_new_session=True,
-                pass_fds=(*self._report.handles, *([world.gate.handle] if world.gate else [])),
+                pass_fds=(*self._report.handles, *(end.handle for end in ends)),
             )  # fmt: skip
         except OSError:
             os.close(read)
@@ -65,8 +66,8 @@ class Process:
         finally:
             os.close(write)
             self._report.hang_up()
-            if world.gate:
-                world.gate.hang_up()
+            for end in ends:
+                end.hang_up()
         self.started = time.monotonic()
         self._log = _Log(read, limits.log_bytes)
         self.cpu = 0.0
@@ -203,7 +204,17 @@ class Process:
             ("processes", processes > limits.processes),
             ("log", self._log.full),
         )
-        return next((name for name, over in checks if over), "")
+        return next((name for name, over in checks if over), "") or self._told()
+
+    def _told(self) -> str:
+        """Why what it says on its channel has it stopped. What it says before its gate opens is about no task."""
+        channel, gate = self.world.channel, self.world.gate
+        if channel is None:
+            return ""
+        if gate is not None and not gate.opened:
+            channel.drop()
+            return ""
+        return channel.look(self.used[0 if self.limits.cpu_seconds is not None else 1])
 
     def _disk(self) -> int:
         named = sum(_size(folder) for folder in (self.world.root, *self.world.writable.values()))

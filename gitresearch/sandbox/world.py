@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gitresearch.errors import GitResearchError
+from gitresearch.sandbox.channel import Channel
 from gitresearch.sandbox.gate import Gate
 
 TRIAL, SCRATCH = "/trial", "/tmp"  # noqa: S108  (inside)
@@ -38,13 +39,15 @@ class World:
     env: Mapping[str, str] = field(default_factory=dict)
     python: str = sys.executable
     gate: Gate | None = None  # what it waits at before its task; its clock starts there
+    channel: Channel | None = None  # on which it may say how far it is
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a program ended. `stopped_by` names the limit that ended it, or `cancelled`; empty where it ended itself.
-    `began` is False where its world could not be made, which is no fault of its own. Seconds count from the gate, where
-    there is one; `warmup_seconds` are those before it, by the clock that counts."""
+    """How a program ended. `stopped_by` names the limit that ended it, `cancelled`, or why who heeds its channel had it
+    stopped; empty where it ended itself. `began` is False where its world could not be made, no fault of its
+    own. Seconds count from the gate, where there is one; `warmup_seconds` are those before it, by the same clock.
+    """
 
     exit_code: int
     stopped_by: str

@@ -13,7 +13,7 @@ from typing import Any
 from gitresearch.evaluate import Evaluator
 from gitresearch.handover import Handover
 from gitresearch.repo import Repo
-from gitresearch.sandbox import Ended, Process, World
+from gitresearch.sandbox import Channel, Ended, Process, World
 from tests.build import git
 
 _EXPORT, _WORLD, _POPEN, _HANDOVER = Evaluator._export, Evaluator._world, subprocess.Popen, Handover.__init__
@@ -89,6 +89,20 @@ def starts_anew(self: Process) -> None:
 def only_the_first(top: Any, _most: int) -> set[Any]:
     """The processes of a run, but for those that its first one started."""
     return {top}
+
+
+def remembers_all(self: Channel) -> list[bytes]:
+    """A channel that takes all that comes as if it were lines of its own, and gives up where there is too much."""
+    with suppress(BlockingIOError):
+        self._rest += os.read(self._ours, 1 << 20)
+    if len(self._rest) > 1 << 20:
+        raise OSError("out of memory")
+    return [line for line in self._rest.split(b"\n") if line]
+
+
+def believes_progress(self: Evaluator, job: Any, *_rest: Any) -> None:
+    """A score that is what the program last said of itself."""
+    job.run = replace(job.run, metrics={"bits": job.forecast.metric})
 
 
 ONE_PROCESS = {
