@@ -31,6 +31,7 @@ ORDER = [
         "surface",
         "merge",
         "lineage",
+        "timing",
         "decision",
         "policy",
         "intoto",

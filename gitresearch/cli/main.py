@@ -33,6 +33,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "status": ("look", "Show where the study stands."),
     "diff": ("look", "Show what a trial changed, or how two trials differ."),
     "cost": ("cost", "Show what proposals cost, and what was gained."),
+    "stats": ("stats", "Show where evaluation time went: useful, wasted, saved."),
     "brief": ("look", "Print what a specialist would be shown."),
     "audit": ("audit", "Derive every claim again and tell what does not follow."),
     "reproduce": ("witness", "Measure trials again as a second witness."),

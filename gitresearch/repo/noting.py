@@ -1,7 +1,7 @@
 """Notes: outcomes and proposals, each on a ref with one writer, as a chain of commits that only grows."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
 
@@ -9,11 +9,12 @@ from gitresearch.errors import FormatError, GitResearchError
 from gitresearch.outcome import Outcome, precedence
 from gitresearch.repo import identity
 from gitresearch.repo.believing import Believing
-from gitresearch.repo.door import guarded
+from gitresearch.repo.door import errors, guarded
 from gitresearch.repo.lookup import blob_oid
 from gitresearch.repo.notes import find_note, put_note, put_notes, read_notes
 from gitresearch.repo.objects import TREE_MODE, Batch, Entry, commit_parents, parse_tree, print_commit, with_entry
 from gitresearch.repo.refs import OUTCOMES, PROPOSALS, Moved
+from gitresearch.repo.values import Record
 from gitresearch.signing import GIT, Key
 from gitresearch.trial import read_commit
 
@@ -186,6 +187,15 @@ class Noting(Believing):
     def outcomes(self, trial_oid: str) -> dict[str, Outcome]:
         """What each believed evaluator found for the trial, the one that counts first; none that can't be read."""
         return self._outcomes(trial_oid)[0]
+
+    def notes_of(self, records: Iterable[Record]) -> Iterator[tuple[Record, bytes]]:
+        """The note of each record that counts for it, unparsed; each evaluator's tree of notes is walked once."""
+        with errors("read the outcomes"):
+            tips = {name.removeprefix(OUTCOMES): tip for name, tip in self._refs.under(OUTCOMES).items()}
+            blobs = {who: read_notes(self._trees, self._tree(tip)) for who, tip in tips.items()}
+            for record in records:
+                if blob := blobs.get(record.evaluator, {}).get(record.trial.oid):
+                    yield record, self.blob(blob)
 
     def _outcomes(self, trial_oid: str) -> tuple[dict[str, Outcome], FormatError | None]:
         found: list[tuple[tuple[str, float], str, Outcome]] = []
