@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import pytest
 from gitresearch import sandbox
 from gitresearch.errors import GitResearchError
 from gitresearch.sandbox import (
+    Channel,
     Ended,
     Gate,
     Limits,
@@ -1190,3 +1192,22 @@ def test_the_command_for_macos(root: Path) -> None:
     assert command[4:6] == ["/usr/bin/sandbox-exec", "-p"]
     assert command[-2:] == ["python", "x.py"]
     assert box.path(world, "/artefact") == str(root)
+
+
+def test_a_channel_passes_through_every_level(any_box: Sandbox, tmp_path: Path) -> None:
+    """What a program writes on its channel is heard while it runs, and whoever heeds it can end the run; it reads
+    nothing there."""
+    heard: list[bytes] = []
+
+    def heed(_used: float, lines: Sequence[bytes]) -> str:
+        heard.extend(lines)
+        return "enough" if lines else ""
+
+    code = "import os, time; end = int(os.environ['END']); assert os.read(end, 1) == b''; "
+    code += "os.write(end, b'1 2 3\\n'); time.sleep(20)"
+    channel = Channel(heed)
+    with channel.held():
+        world = World(tmp_path, env={"END": str(channel.handle)}, channel=channel)
+        ended = sandbox.run(any_box, [sys.executable, "-c", code], world, Limits(20))
+    assert (ended.stopped_by, heard) == ("enough", [b"1 2 3"])
+    assert ended.wall_seconds < 15

@@ -62,6 +62,7 @@ def test_the_verb(call: Cli, tmp_path: Path) -> None:  # noqa: F811
     assert told["saved"] == {"not_finite": 7.5}
     assert told["specialists"]["all"] == {"trials": 2, "useful": 30, "wasted": 10, "saved": 7.5, "wasted_share": 0.25}
     assert list(told["statuses"]) == ["baseline", "crash"]
+    assert "7.5      not_finite" in call("-C", tmp_path / "s", "show", trial.short).out
     shown = call("-C", tmp_path / "s", "stats").out
     assert "saved by not_finite: 8 s" in shown
     assert "25%" in shown

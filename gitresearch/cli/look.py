@@ -138,13 +138,14 @@ def told(node: Node, outcome: Outcome | None) -> str:
     if outcome.failure:
         parts.append(render.quoted("\n".join(outcome.failure.lines)))
     metrics = sorted({name for run in outcome.runs for name in run.metrics})
-    warm = any(run.warmup_seconds for run in outcome.runs)
+    warm, spared = (any(getattr(run, name) for run in outcome.runs) for name in ("warmup_seconds", "saved_seconds"))
     rows = [
         {"purpose": run.purpose, "seed": run.seed, "status": run.status}
         | {name: run.metrics.get(name, "") for name in metrics}
         | ({"warm-up s": run.warmup_seconds} if warm else {})
         | {"train s": run.train_seconds, "eval s": run.eval_seconds, "wall s": run.wall_seconds}
         | {"MB": round(run.peak_memory_bytes / 1e6), "artefact": run.artefact_bytes}
+        | ({"saved s": run.saved_seconds, "by": run.saved_by} if spared else {})
         for run in outcome.runs
     ]
     parts.append(render.table(rows))
