@@ -154,7 +154,7 @@ def test_version(call: Cli) -> None:
     ("args", "told"),
     [
         (["lgo"], "did you mean log?"),
-        (["stauts"], "did you mean status?"),
+        (["sttus"], "did you mean status?"),
         (["frobnicate"], "no command 'frobnicate'"),
         (["log", "--jsn"], "No such option"),
         (["log", "-n", "zero"], "zero"),
