@@ -21,6 +21,7 @@ from typing import Any
 
 from gitresearch.outcome import FAILED, REPRODUCE, Outcome, Run, Summary, firsthand, mean, signed, stdev
 from gitresearch.study import Gate, Study
+from gitresearch.tails import t_above, t_tail
 from gitresearch.text import plural
 
 FRESH = ("head", "confirm")
@@ -193,7 +194,7 @@ def claim(study: Study, head: Outcome, rival: Outcome, others: Iterable[Outcome]
 def tested(study: Study, number: int, gain: float, spread: Spread, sizes: tuple[int, int]) -> tuple[float, float, str]:
     """A claim's p, its share of alpha, and what they come to. `sizes` are the seeds of both sides."""
     error = spread.sd * math.sqrt(1 / sizes[0] + 1 / sizes[1])
-    alpha = study.decision.alpha / (number * (number + 1))
+    alpha = share(study, number)
     p = t_tail(gain / error, spread.df) if error > 0 else (0.0 if gain > 0 else 1.0)
     return p, alpha, "confirmed" if p < alpha else "rolled back" if gain <= 0 else "undecided"
 
@@ -255,42 +256,13 @@ def witnessed(operator: str, runs: Sequence[Run]) -> str:
     return "baseline" if operator == "baseline" else "discard"
 
 
-def detectable(sd: float, n: int, k: int, alpha: float = 0.05, power: float = 0.8) -> float:
-    """The smallest effect that n seeds against k see with this power at one-sided α (normal approximation)."""
-    from statistics import NormalDist  # noqa: PLC0415  (25 ms that `log` and `show` need not pay)
-
-    z = NormalDist().inv_cdf
-    return (z(1 - alpha) + z(power)) * sd * math.sqrt(1 / n + 1 / k)
-
-
-def t_tail(t: float, df: int) -> float:
-    """P(T > t) of Student's t with df degrees of freedom; 0.5·I_x(df/2, 1/2) with x = df/(df+t²), DLMF 8.17."""
-    if df <= 0:
-        return 1.0
-    tail = 0.5 * _beta(df / 2, 0.5, df / (df + t * t))
-    return tail if t > 0 else 1.0 - tail
+def detectable(spread: Spread, n: int, k: int, alpha: float, power: float = 0.8) -> float:
+    """The smallest effect that a test of n seeds against k sees with this power at one-sided alpha, in the metric's
+    units: (t_α + t_β)·s·√(1/n + 1/k). The two t in place of the noncentral one err by a few per cent."""
+    both = t_above(alpha, spread.df) + t_above(1 - power, spread.df)
+    return both * spread.sd * math.sqrt(1 / n + 1 / k) if spread.sd else 0.0
 
 
-def _beta(a: float, b: float, x: float) -> float:
-    """The regularised incomplete beta function by its continued fraction (Lentz), good to 1e-12."""
-    if x <= 0.0 or x >= 1.0:
-        return 0.0 if x <= 0.0 else 1.0
-    if x > (a + 1) / (a + b + 2):
-        return 1.0 - _beta(b, a, 1.0 - x)
-    front = math.exp(
-        math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
-    ) / a  # fmt: skip
-    tiny = 1e-300
-    c, d = 1.0, 1.0 / max(1.0 - (a + b) * x / (a + 1), tiny)
-    value = d
-    for m in range(1, 300):
-        for numerator in (
-            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
-            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
-        ):
-            d = 1.0 / (1.0 + numerator * d or tiny)
-            c = 1.0 + numerator / c or tiny
-            value *= c * d
-        if abs(c * d - 1.0) < 1e-14:
-            break
-    return front * value
+def share(study: Study, number: int) -> float:
+    """The share of alpha that claim j may spend: α/(j(j+1)), which sums to α."""
+    return study.decision.alpha / (number * (number + 1))

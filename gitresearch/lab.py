@@ -91,10 +91,10 @@ class Lab:
         lost = sum(node.summary.label in ("unconfirmed", REVOKED) for node in self.lineage if node.summary)
         return lost + sum("claim" in outcome.decision for outcome in self.details.values())
 
-    def missing(self, oid: str, purpose: str) -> int:
-        """How many runs of a purpose a trial still lacks (baseline or confirm)."""
+    def missing(self, oid: str, purpose: str, wanted: int = 0) -> int:
+        """How many runs of a purpose (baseline or confirm) a trial still lacks, of the study's number or another."""
         done = self.details[oid].runs if oid in self.details else ()
-        wanted = self.study.seeds.baseline if purpose == "baseline" else self.study.seeds.confirm
+        wanted = wanted or (self.study.seeds.baseline if purpose == "baseline" else self.study.seeds.confirm)
         return max(0, wanted - sum(run.purpose == purpose and run.status == "ok" for run in done))
 
     def _run(self, trial: Trial, purpose: str, cancel: threading.Event | None) -> RunResult:

@@ -31,6 +31,7 @@ ORDER = [
         "surface",
         "merge",
         "lineage",
+        "tails",
         "decision",
         "policy",
         "intoto",
