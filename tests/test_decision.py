@@ -11,12 +11,10 @@ from gitresearch.decision import (
     FRESH,
     Claimed,
     Reference,
-    Spread,
     claim,
     counting,
     detectable,
     missed_gates,
-    pooled,
     reproduced,
     share,
     shortfall,
@@ -24,9 +22,9 @@ from gitresearch.decision import (
     verdict,
     witnessed,
 )
+from gitresearch.noise import Spread, chi2_tail, pooled, sd_interval, t_above, t_tail
 from gitresearch.outcome import Outcome, Run, summarise
 from gitresearch.study import load
-from gitresearch.tails import chi2_tail, sd_interval, t_above, t_tail
 
 STUDY = load(
     """
@@ -45,7 +43,8 @@ name = "opt"
 surface = ["train.py"]
 """
 )
-REFERENCE = Reference("head 12345678", 2.0, 3)
+NOISE = {"loss": Spread(0.1, 4), "accuracy": Spread(0.0, 4)}
+REFERENCE = Reference("head 12345678", 2.0, 3, NOISE)
 
 
 def run(purpose: str, loss: float, accuracy: float = 1.0) -> Run:

@@ -8,12 +8,12 @@ from gitresearch.cli.context import Opened, open_study, say
 from gitresearch.cli.look import as_json, emit, noise_of
 from gitresearch.cli.progress import choose_progress
 from gitresearch.cli.work import attended, open_lab
-from gitresearch.decision import Spread, detectable, share, values
+from gitresearch.decision import detectable, share, values
 from gitresearch.errors import GitResearchError
 from gitresearch.lab import Lab
 from gitresearch.loop import Stop
+from gitresearch.noise import Spread, sd_interval
 from gitresearch.outcome import Outcome, mean, stdev
-from gitresearch.tails import sd_interval
 from gitresearch.text import plural
 
 LEVEL, POWER = 0.9, 0.8

@@ -11,9 +11,10 @@ import tomli
 from gitresearch import witness
 from gitresearch.cli import render
 from gitresearch.cli.context import Opened, changed_since, open_study, say, without_lineage
-from gitresearch.decision import FRESH, Spread, detectable, pooled, share, values
+from gitresearch.decision import FRESH, detectable, share, values
 from gitresearch.errors import GitResearchError
 from gitresearch.lineage import Lineage, Node
+from gitresearch.noise import Spread, pooled
 from gitresearch.outcome import Outcome, signed
 from gitresearch.repo import Repo
 from gitresearch.spending import usage_of

@@ -1,9 +1,39 @@
-"""Tail probabilities and quantiles of Student's t and of chi squared. Pure, exact to 1e-10; the standard library has
-neither."""
+"""What seeds alone do: the spread over them, and the tails of Student's t and of chi squared, exact to 1e-10, which the
+standard library lacks. Pure."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+
+from gitresearch.outcome import mean
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A pooled standard deviation over groups of seeds, with its degrees of freedom."""
+
+    sd: float
+    df: int
+
+    def joined(self, group: Sequence[float]) -> "Spread":
+        """This and another group's."""
+        return _spread(self.sd * self.sd * self.df + _squares(group), self.df + max(0, len(group) - 1))
+
+
+def pooled(groups: Iterable[Sequence[float]]) -> Spread:
+    """Pool the variance within groups: s² = ΣSS / Σ(n−1). sd 0 with df 0 where no group has two values."""
+    known = [group for group in groups if len(group) > 1]
+    return _spread(math.fsum(_squares(group) for group in known), sum(len(group) - 1 for group in known))
+
+
+def _squares(group: Sequence[float]) -> float:
+    centre = mean(group) if group else 0.0
+    return math.fsum((value - centre) ** 2 for value in group)
+
+
+def _spread(squares: float, df: int) -> Spread:
+    return Spread(math.sqrt(squares / df) if df else 0.0, df)
 
 
 def t_tail(t: float, df: int) -> float:
