@@ -14,13 +14,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Protocol
 
-from gitresearch import decision, looks, witness
+from gitresearch import decision, drift, looks, witness
 from gitresearch.decision import Reference, Verdict
 from gitresearch.errors import GitResearchError
 from gitresearch.evaluate import RunResult
 from gitresearch.lineage import Lineage, Node
 from gitresearch.noise import Spread
-from gitresearch.outcome import REPRODUCE, REVOKED, Failure, Outcome, Run, is_revoked, now, summarise, utc
+from gitresearch.outcome import DRIFT, REPRODUCE, REVOKED, Failure, Outcome, Run, is_revoked, now, summarise, utc
 from gitresearch.repo import Repo, Start
 from gitresearch.study import Study
 from gitresearch.trial import Trial
@@ -154,9 +154,26 @@ class Lab:
                     f"the unchanged recipe fails: {outcome.headline.removeprefix('# ')}",
                     f"see gitresearch show {self.baseline.short}, mend the recipe, commit, and run again",
                 )
-            outcome = self._record(self.baseline, runs, decision.calibrated(self.study, runs), result)
+            found = replace(decision.calibrated(self.study, runs), arithmetic=drift.facts(self.study, runs))
+            outcome = self._record(self.baseline, runs, found, result)
             self.publish_best()
             return outcome
+
+    def drift_due(self) -> bool:
+        """Whether the baseline is to be run again, to see whether it moved."""
+        return drift.due(self.study, self.lineage, self.details.get(self.baseline.oid))
+
+    def look_for_drift(self, cancel: threading.Event | None = None) -> Outcome | None:
+        """The baseline once more, on record beside its seeds; whatever comes of it, it stays the baseline."""
+        result = self._run(self.baseline, DRIFT, cancel)
+        if _cancelled(cancel, result):
+            return None
+        with self._books(self.baseline.oid) as before:
+            if before is None:
+                raise GitResearchError("the outcome of the baseline is gone", "gitresearch audit")
+            runs = (*before.runs, result.run)
+            found = drift.facts(self.study, runs)
+            return self._write(self.baseline, _folded(replace(before, runs=runs, decision=found)))
 
     def assess(self, trial: Trial, cancel: threading.Event | None = None) -> Outcome | None:
         """Evaluate a trial that has no outcome. None where it was cancelled or somebody else is on it."""

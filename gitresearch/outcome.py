@@ -43,7 +43,8 @@ FAILED = frozenset(STATUSES) - MEASURED
 # Fields of a run that a study may be scored by: no hook reports them, the evaluator measures them.
 OWN_METRICS = frozenset({"train_seconds", "eval_seconds", "artefact_bytes", "peak_memory_bytes"})
 REPRODUCE = "reproduce"  # a witness's runs, which enter no score, verdict, claim or estimate of noise
-PURPOSES = ("baseline", "screen", "head", "confirm", REPRODUCE)
+DRIFT = "drift"  # the baseline once more, to see whether it moved: enters no score either
+PURPOSES = ("baseline", "screen", "head", "confirm", DRIFT, REPRODUCE)
 WITNESS, REVOKED = "witness", "revoked"  # labels
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -241,10 +242,10 @@ def summarise(status: str, metric: str, runs: Sequence[Run], at: str, **more: An
     """Fold runs into a head. Fresh runs (head, confirm) take the place of the screening run once there are any.
 
     The run that got a trial chosen is a lucky one by selection (winner's curse); it never enters the score again. Nor
-    does a witness's, nor any run of an invalid outcome, which has no score.
+    does a witness's, one that looks for drift, nor any run of an invalid outcome, which has no score.
     """
     stood_on = firsthand(runs)
-    scored = [run for run in stood_on if metric in run.metrics and status != "invalid"]
+    scored = [run for run in stood_on if metric in run.metrics and run.purpose != DRIFT and status != "invalid"]
     fresh = [run for run in scored if run.purpose in ("head", "confirm")]
     values = [run.metrics[metric] for run in fresh or scored]
     return Summary(

@@ -161,7 +161,8 @@ class Decision:
 
     `gate_alpha` is how often a trial that truly lies at a gate's limit may pass it (design section 4 and the field ask
     for 1 to 5 %; the least strict of these, since a claim looks at the gate again). `stop_alpha` is how often seeds may
-    end early though the trial is as good as what it is compared with; 0: they never do.
+    end early though the trial is as good as what it is compared with; 0: they never do. Every `drift_every` trials the
+    baseline runs again, to see whether it moved; 0: never.
     """
 
     rule: str = "two-tier"
@@ -169,6 +170,7 @@ class Decision:
     every: int = 4
     gate_alpha: float = 0.05
     stop_alpha: float = 0.05
+    drift_every: int = 20
 
     def check(self) -> None:
         choice("rule", self.rule, ("two-tier", "strict-improvement"))
@@ -176,6 +178,7 @@ class Decision:
         require("gate_alpha", 0 < self.gate_alpha <= 0.5, "must be more than 0 and at most 0.5, the point mean")
         require("stop_alpha", 0 <= self.stop_alpha < 0.5, "must be 0 or more and less than 0.5")
         require("every", self.every >= 1, "must be at least 1")
+        require("drift_every", self.drift_every >= 0, "must not be negative")
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ ORDER = [
         "lineage",
         "noise",
         "looks",
+        "drift",
         "decision",
         "policy",
         "intoto",

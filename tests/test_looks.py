@@ -7,6 +7,7 @@ from statistics import fmean
 
 import pytest
 
+from gitresearch import drift
 from gitresearch.decision import Reference, Verdict, claim, claimable, purposes, shortfall, verdict
 from gitresearch.noise import Spread
 from gitresearch.outcome import Outcome, Run, summarise
@@ -136,6 +137,20 @@ def test_how_often_a_look_gives_up_what_is_as_good() -> None:
     worse = [assessed(*noisy(rng, 2.5, 1.0), study)[1] for _ in range(200)]
     assert len(lost) / len(equal) <= 0.05
     assert fmean(len(made) for made in worse) < 2.0
+
+
+def test_what_is_said_of_a_baseline_that_ran_again() -> None:
+    """Against the mean of its seeds, by their spread and that of the looks before; without noise any change is one."""
+    seeds = [run("baseline", 2.0 + d) for d in (-0.1, 0.0, 0.1)]
+    assert drift.facts(STUDY, seeds) == {}
+    found = drift.facts(STUDY, [*seeds, run("drift", 2.3)])
+    assert (found["drift_verdict"], found["drift_z"]) == ("steady", pytest.approx(0.3 / (0.1 * (4 / 3) ** 0.5)))
+    assert drift.facts(STUDY, [*seeds, run("drift", 2.4)])["drift_verdict"] == "moved"
+    after = drift.facts(STUDY, [*seeds, *(run("drift", x) for x in (2.4, 2.41, 2.4))])
+    assert (after["drift_verdict"], after["drift_n"]) == ("moved", 3)
+    assert after["drift_z"] > drift.facts(STUDY, [*seeds, run("drift", 2.4)])["drift_z"]
+    same = [run("baseline", 2.0)] * 3
+    assert [drift.facts(STUDY, [*same, run("drift", x)])["drift_verdict"] for x in (2.0, 2.001)] == ["steady", "moved"]
 
 
 def outcome(status: str, *runs: Run) -> Outcome:

@@ -5,10 +5,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from gitresearch import decision, looks
+from gitresearch import decision, drift, looks
 from gitresearch.decision import Reference
 from gitresearch.noise import Spread
-from gitresearch.outcome import FAILED, OWN_METRICS, Outcome, Run, firsthand, is_revoked, is_witness, mean, summarise
+from gitresearch.outcome import (
+    DRIFT,
+    FAILED,
+    OWN_METRICS,
+    Outcome,
+    Run,
+    firsthand,
+    is_revoked,
+    is_witness,
+    mean,
+    summarise,
+)
 from gitresearch.study import Study
 from gitresearch.trial import Trial
 
@@ -31,6 +42,7 @@ def check(study: Study, trial: Trial, outcome: Outcome, pins: Pins) -> Wrong:
     """What does not follow in one outcome by itself: claim and finding. Of one that was taken back, or that is a
     witness's alone, what it says of the trial is no verdict of the study."""
     yield from _binding(trial, outcome, pins)
+    yield from _drift(study, trial, outcome)
     for run in outcome.runs:
         yield from _run(study, run)
     yield from _figures(study, outcome)
@@ -51,6 +63,16 @@ def _binding(trial: Trial, outcome: Outcome, pins: Pins) -> Wrong:
         told = outcome.binding.get(name, "")
         if told != value:
             yield f"measured for this {name}", f"it names {str(told)[:20] or 'none'}, not {value[:20] or 'none'}"
+
+
+def _drift(study: Study, trial: Trial, outcome: Outcome) -> Wrong:
+    """Only the baseline is run again to see whether it moved, and what is said of that follows."""
+    if trial.operator != "baseline" and any(run.purpose == DRIFT for run in outcome.runs):
+        yield "a drift that its runs give", f"a run of a trial that is {trial.operator} is called one of the baseline"
+    made = drift.facts(study, outcome.runs) if trial.operator == "baseline" else {}
+    for name in sorted(made.keys() | {name for name in outcome.decision if name.startswith("drift_")}):
+        if not same(outcome.decision.get(name), made.get(name)):
+            yield "a drift that its runs give", f"{name} is {outcome.decision.get(name)}, not {made.get(name)}"
 
 
 def _run(study: Study, run: Run) -> Wrong:

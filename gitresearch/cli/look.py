@@ -8,7 +8,7 @@ from typing import Any
 import click
 import tomli
 
-from gitresearch import witness
+from gitresearch import drift, witness
 from gitresearch.cli import render
 from gitresearch.cli.context import Opened, changed_since, open_study, say, without_lineage
 from gitresearch.decision import FRESH, detectable, share, values
@@ -222,6 +222,7 @@ def standing(opened: Opened, lineage: Lineage) -> list[str]:
         f"baseline {metric} {base.score:.5g}, noise σ {noise.sd:.2g} ({noise.df} degrees of freedom); "
         f"a confirmation with {seeds} seeds sees {seen:.2g} with power 0.8"
     ]
+    out += [moved] if (moved := drift.told(calibration)) else []
     head = lineage.head
     for name, node in (("best", lineage.best), ("head", None if head is lineage.best else head)):
         if node is None or node.score is None or node.status == "baseline":
