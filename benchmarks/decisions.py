@@ -102,7 +102,8 @@ class Simulated:
         return Run(self.runs, purpose, "ok", found)
 
     def outcome(self, status: str, runs: tuple[Run, ...], facts: Mapping[str, object], *, sure: bool) -> Outcome:
-        return Outcome(summarise(status, "loss", runs, "", confirmed=sure), runs, decision=facts)
+        head = summarise(status, "loss", runs, "", confirmed=sure, claimed="claim" in facts)
+        return Outcome(head, runs, decision=facts)
 
     def leader(self, *, confirmed: bool) -> int:
         """The best-scored keep, or the best-scored confirmed one; the baseline where there is none."""

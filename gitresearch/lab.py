@@ -252,7 +252,7 @@ class Lab:
     def _claim(self, trial: Trial, head: Outcome, rival: Outcome, others: Sequence[Outcome]) -> Outcome:
         found = decision.claim(self.study, head, rival, others, self.claims_made + 1, self.noise)
         made = {**head.decision, **found.arithmetic, "claim_at": now()}
-        words = {"confirmed": found.confirmed, "reason": found.reason, "label": found.label}
+        words = {"confirmed": found.confirmed, "reason": found.reason, "label": found.label, "claimed": True}
         summary = summarise(found.status, self.study.objective.metric, head.runs, head.summary.at, **words)
         outcome = self._write(trial, replace(head, summary=summary, decision=made))
         self.publish_best()
@@ -381,6 +381,7 @@ def _folded(outcome: Outcome) -> Outcome:
     """The outcome with its head folded anew from runs that were added to it."""
     head = outcome.summary
     words = {"confirmed": head.confirmed, "label": head.label, "reason": head.reason}
+    words |= {"claimed": "claim" in outcome.decision}
     return replace(outcome, summary=summarise(head.status, head.metric, outcome.runs, head.at, **words))
 
 

@@ -239,14 +239,16 @@ _STATUS_SET = frozenset(STATUSES)
 
 
 def summarise(status: str, metric: str, runs: Sequence[Run], at: str, **more: Any) -> Summary:
-    """Fold runs into a head. Fresh runs (head, confirm) take the place of the screening run once there are any.
+    """Fold runs into a head. Fresh runs (head, confirm) take the place of the screening run once there are any. Once a
+    claim was made (`claimed`) its seeds alone count: those before it got the trial to be the head.
 
     The run that got a trial chosen is a lucky one by selection (winner's curse); it never enters the score again. Nor
     does a witness's, one that looks for drift, nor any run of an invalid outcome, which has no score.
     """
     stood_on = firsthand(runs)
     scored = [run for run in stood_on if metric in run.metrics and run.purpose != DRIFT and status != "invalid"]
-    fresh = [run for run in scored if run.purpose in ("head", "confirm")]
+    counted = ("confirm",) if more.get("claimed") else ("head", "confirm")
+    fresh = [run for run in scored if run.purpose in counted]
     values = [run.metrics[metric] for run in fresh or scored]
     return Summary(
         status=status,

@@ -124,6 +124,7 @@ def test_an_aborted_confirmation_costs_a_keep_nothing(repo: Repo) -> None:
     outcome = of(repo, trial.oid)
     assert [run.status for run in outcome.runs] == ["ok", "ok", "ok", "harness_abort", "ok"]
     assert outcome.decision["claim_n"] == 2
+    assert (outcome.summary.n, outcome.summary.score) == (2, 1.05)  # not the seed that made it the head
 
 
 def test_a_claim_of_a_worse_head_ends_early_and_what_ran_beside_it_stays(repo: Repo) -> None:

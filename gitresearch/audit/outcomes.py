@@ -103,7 +103,7 @@ def _unclaimed(study: Study, outcome: Outcome) -> Wrong:
 def _figures(study: Study, outcome: Outcome) -> Wrong:
     """The head's numbers, folded from the runs once more."""
     told, metric = outcome.summary, study.objective.metric
-    made = summarise(told.status, metric, outcome.runs, told.at)
+    made = summarise(told.status, metric, outcome.runs, told.at, claimed="claim" in outcome.decision)
     for name in ("metric", "score", "sd", "n", "seconds"):
         if not same(getattr(told, name), getattr(made, name)):
             yield "the head folds the runs", f"{name} is {getattr(told, name)}, and they give {getattr(made, name)}"

@@ -23,5 +23,5 @@ def attack(victim: Victim) -> None:
     spread, sizes = Spread(facts["claim_sd"], facts["claim_df"]), (len(mine), facts["claim_rival_n"])
     p, _, _ = decision.tested(load(STUDY), facts["claim"], gain, spread, sizes)
     facts |= {"claim_gain": gain, "claim_n": len(mine), "claim_p": p} | victim.claimed_gates(facts, runs)
-    head = summarise("keep", "val_loss", runs, told.summary.at)
+    head = summarise("keep", "val_loss", runs, told.summary.at, claimed=True)
     victim.lie(oid, runs=runs, decision=facts, score=head.score, sd=head.sd, n=head.n, seconds=head.seconds)
