@@ -17,6 +17,7 @@ from gitresearch.outcome import Outcome, Run, mean
 from gitresearch.study import Gate, Study
 
 UNKNOWN = Spread(0.0, 0)
+MEAN = 0.5  # the level at which a bound is the mean itself
 Noise = Mapping[str, Spread]  # of each metric that is decided by, over the baseline's seeds
 
 
@@ -86,13 +87,18 @@ def _at(gate: Gate, runs: Sequence[Run], known: Spread, level: float) -> AtGate:
     spread = known.joined(found)
     if not found:
         return AtGate(gate, None, math.inf, known, spread, 0)
-    away = t_above(level, spread.df) * (spread.sd / math.sqrt(len(found)) if spread.df else 1.0)
+    away = (
+        t_above(level, spread.df) * (spread.sd / math.sqrt(len(found)) if spread.df else 1.0) if level < MEAN else 0.0
+    )
     value = mean(found)
     return AtGate(gate, value, value - away if gate.at_least is not None else value + away, known, spread, len(found))
 
 
 def gate_level(study: Study) -> float:
-    """The level of one look at a gate: it is asked from `seeds.head` fresh runs on, up to `seeds.gate`."""
+    """The level of one look at a gate: it is asked from `seeds.head` fresh runs on, up to `seeds.gate`. At 0.5 the mean
+    decides, as many published rules have it, and no look is needed."""
+    if study.decision.gate_alpha >= MEAN:
+        return MEAN
     return study.decision.gate_alpha / (max(study.seeds.gate - study.seeds.head, 0) + 1)
 
 

@@ -159,10 +159,10 @@ class Seeds:
 class Decision:
     """`two-tier` screens greedily and claims strictly; `alpha` is spent over the study, `every` keeps are one claim.
 
-    `gate_alpha` is how often a trial that truly lies at a gate's limit may pass it (design section 4 and the field ask
-    for 1 to 5 %; the least strict of these, since a claim looks at the gate again). `stop_alpha` is how often seeds may
-    end early though the trial is as good as what it is compared with; 0: they never do. Every `drift_every` trials the
-    baseline runs again, to see whether it moved; 0: never.
+    `gate_alpha` is how often a trial that truly lies at a gate's limit may pass it (the field asks for 1 to 5 %; 5, for
+    a claim looks at the gate again); at 0.5 the mean itself counts, where that is the task's rule. `stop_alpha` is how
+    often seeds may end early though the trial is as good as what it is compared with; 0: they never do. Every
+    `drift_every` trials the baseline runs again, to see whether it moved; 0: never.
     """
 
     rule: str = "two-tier"

@@ -72,6 +72,16 @@ def test_without_noise_a_gate_is_its_mean() -> None:
     assert assessed(lambda: (1.8, 0.8999), sure)[0].status == "disqualified"
 
 
+def test_a_gate_may_count_its_mean() -> None:
+    """`gate_alpha = 0.5`: where the task's own rule says so, the mean decides, at once, without a spread too."""
+    study = replace(STUDY, decision=replace(STUDY.decision, gate_alpha=0.5))
+    for noise in (NOISE, {}):
+        reference = Reference("head", 2.0, 3, noise)
+        found, made = assessed(lambda: (1.8, 0.9), reference, study)
+        assert (found.status, len(made), found.arithmetic["gate_1_bound"]) == ("keep", 3, 0.9)
+        assert assessed(lambda: (1.8, 0.8999), reference, study)[0].status == "disqualified"
+
+
 def test_the_published_rule_counts_means_and_all_seeds() -> None:
     """`strict-improvement`: no bound, no look."""
     study = seeds(screen=3)
