@@ -4,14 +4,20 @@ Rule `two-tier` (design section 4): be greedy about the working head and strict 
 
 * **Screen.** One run of the trial against the head's score. A trial that looks better runs again on fresh seeds, and is
   kept only if the mean of those beats the head. The run that got it noticed is lucky by selection and enters no score.
+* **Gates.** A trial is kept only if the bound of each gate's metric passes, not the mean alone. While the mean passes
+  and the bound doesn't, more fresh seeds run, up to `seeds.gate`.
+* **Looks.** After each seed there is a look, which ends what can no longer win (`looks`). A keep is never made early: a
+  score that was allowed to stop at its best would be a lucky one.
 * **Claim.** Every few keeps and at the end, the head runs on fresh seeds and is compared with the last confirmed trial
   by a one-sided t test with a pooled variance. Claim number j gets α/(j(j+1)), which sums to α over the study however
-  many claims are made, so a study on pure noise ends in a false claim with probability at most α.
+  many claims are made, so a study on pure noise ends in a false claim with probability at most α. Seeds may end early
+  for a head that is worse, which takes nothing from that bound. On those seeds alone it must pass the gates, too.
 
 * **Witness.** A trial that runs again on fresh seeds agrees with its outcome where a two-sided t test at 1 % sees no
   difference of the means. It changes no status: who measures once more may doubt a score and can't give one.
 
-Rule `strict-improvement` is the published system's: any single run that is better is a keep, and is believed.
+Rule `strict-improvement` is the published system's: any single run that is better is a keep, and is believed. Its gates
+count the mean, and all its seeds run.
 """
 
 import math
@@ -19,6 +25,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from gitresearch.looks import (
+    UNKNOWN,
+    Noise,
+    at_gates,
+    below,
+    claimed_gates,
+    gate_facts,
+    gate_level,
+    gated,
+    look_facts,
+    measured,
+    stop_level,
+)
+from gitresearch.noise import Spread, pooled, t_above, t_tail
 from gitresearch.outcome import FAILED, REPRODUCE, Outcome, Run, Summary, firsthand, mean, signed, stdev
 from gitresearch.study import Gate, Study
 from gitresearch.text import plural
@@ -30,11 +50,13 @@ REPRODUCED = "reproduced_"  # how a witness's facts begin in a note's arithmetic
 
 @dataclass(frozen=True)
 class Reference:
-    """What a trial is compared with: its name for people (`head 1a2b3c4d`), its score and over how many runs."""
+    """What a trial is compared with: its name for people (`head 1a2b3c4d`), its score and over how many runs; and the
+    spread over the baseline's seeds of each metric that is decided by."""
 
     name: str
     score: float
     n: int
+    noise: Noise = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -50,19 +72,7 @@ class Verdict:
 
 def missed_gates(gates: Iterable[Gate], runs: Sequence[Run]) -> list[str]:
     """One sentence for each gate that the mean over the runs misses, or whose metric was not measured."""
-    missed = []
-    for gate in gates:
-        value = _at_gate(gate, runs)
-        if value is None:
-            missed.append(f"{gate.metric} was not measured, and the study asks for {gate}")
-        elif not gate.passes(value):
-            missed.append(f"{gate.metric} is {value:.5g}, and the study asks for {gate}")
-    return missed
-
-
-def _at_gate(gate: Gate, runs: Sequence[Run]) -> float | None:
-    measured = [run.metrics[gate.metric] for run in runs if gate.metric in run.metrics]
-    return mean(measured) if measured else None
+    return [str(at) for at in at_gates(gates, runs, {}, 0.5) if at.missed]
 
 
 def counting(runs: Sequence[Run]) -> Sequence[Run]:
@@ -71,15 +81,27 @@ def counting(runs: Sequence[Run]) -> Sequence[Run]:
 
 
 def shortfall(study: Study, outcome: Outcome) -> float:
-    """By what share of a gate, or of the cap on bytes, a blocked trial missed it: the worst one. Infinite where that
-    was not measured: a run that overran its budget was stopped there."""
+    """By what share of a gate, or of the cap on bytes, a blocked trial missed it: the worst one, by the mean, or where
+    that passes by its bound. Infinite where that was not measured: a run that overran its budget was stopped there."""
     cap, size = study.budget.artefact_bytes, max((run.artefact_bytes for run in firsthand(outcome.runs)), default=0)
     found = [(size - cap) / cap] if cap and size > cap else []
-    for gate in study.gates:
-        value = _at_gate(gate, counting(outcome.runs))
-        if value is not None and not gate.passes(value):
-            found.append(abs(value - gate.limit) / (abs(gate.limit) or 1.0))
+    for number, at in enumerate(at_gates(study.gates, counting(outcome.runs), {}, 0.5), 1):
+        bound = outcome.decision.get(f"gate_{number}_bound")
+        value = at.value if at.missed or not isinstance(bound, float) else bound
+        if value is not None and not at.gate.passes(value):
+            found.append(abs(value - at.gate.limit) / (abs(at.gate.limit) or 1.0))
     return max(found, default=math.inf)
+
+
+def calibrated(study: Study, runs: Sequence[Run]) -> Verdict:
+    """The verdict on the baseline: it is what it is; where it misses a gate, or is not surely within, that is said."""
+    seeds = [run for run in runs if run.purpose == "baseline"]
+    for at in at_gates(study.gates, seeds, {}, study.decision.gate_alpha):
+        if at.missed:
+            return Verdict("baseline", f"the recipe itself misses a gate: {at}")
+        if at.spread.df and not at.sure and study.decision.rule == "two-tier":
+            return Verdict("baseline", f"the recipe itself is close to a gate: {at}")
+    return Verdict("baseline")
 
 
 def promising(study: Study, screening: Sequence[Run], reference: Reference) -> bool:
@@ -90,19 +112,61 @@ def promising(study: Study, screening: Sequence[Run], reference: Reference) -> b
 
 def purposes(study: Study, operator: str, done: Sequence[Run], reference: Reference) -> Iterator[str]:
     """The runs an assessment makes, decided as results come into `done`: screening, then fresh seeds if those earn
-    them. A replicate is nobody's claim: all its runs count."""
-    yield from ["screen"] * study.seeds.screen
-    if operator == "replicate" or study.decision.rule != "two-tier":
+    them, each until a look says that it is decided. A replicate is nobody's claim: all its runs count."""
+    fixed = operator == "replicate" or study.decision.rule != "two-tier"
+    for made in range(study.seeds.screen):
+        if made and not fixed and _screened(study, _first(done, "screen", made), reference):
+            break
+        yield "screen"
+    if fixed or not promising(study, [run for run in done if run.purpose == "screen"], reference):
         return
-    if promising(study, [run for run in done if run.purpose == "screen"], reference):
-        yield from ["head"] * study.seeds.head
+    for made in range(max(study.seeds.head, study.seeds.gate)):
+        if made and not _another(study, _first(done, "head", made), reference):
+            return
+        yield "head"
+
+
+def _first(done: Sequence[Run], purpose: str, count: int) -> list[Run]:
+    return [run for run in done if run.purpose == purpose][:count]
+
+
+def _gain(study: Study, runs: Sequence[Run], reference: Reference) -> tuple[float, Spread]:
+    """How much better the runs are than the reference's score, and the spread that this is judged by."""
+    metric = study.objective.metric
+    values = [run.metrics[metric] for run in runs]
+    gain = study.objective.gain(mean(values), reference.score)
+    return gain, reference.noise.get(metric, UNKNOWN).joined(values)
+
+
+def _lost(study: Study, runs: Sequence[Run], reference: Reference, most: int) -> bool:
+    """Whether a trial can be given up before the last of `most` seeds: surely worse, or surely outside a gate."""
+    level = stop_level(study, most)
+    gain, spread = _gain(study, runs, reference)
+    gates = at_gates(study.gates, runs, reference.noise, level)
+    return below(gain, len(runs), spread, level) or any(at.hopeless(level) for at in gates)
+
+
+def _screened(study: Study, runs: Sequence[Run], reference: Reference) -> bool:
+    """Whether screening is decided before its last seed, either way: these runs enter no score."""
+    gain, spread = _gain(study, runs, reference)
+    won = below(-gain, len(runs), spread, stop_level(study, study.seeds.screen))
+    return _lost(study, runs, reference, study.seeds.screen) or (won and promising(study, runs, reference))
+
+
+def _another(study: Study, runs: Sequence[Run], reference: Reference) -> bool:
+    """Whether the fresh runs need one more: up to `seeds.head` unless it is lost, then only for a gate's bound."""
+    if len(runs) < study.seeds.head:
+        return not _lost(study, runs, reference, study.seeds.head)
+    gates = at_gates(study.gates, runs, reference.noise, gate_level(study))
+    open_ = not any(at.missed for at in gates) and not all(at.sure for at in gates)
+    return open_ and _gain(study, runs, reference)[0] > 0
 
 
 def verdict(study: Study, runs: Sequence[Run], reference: Reference) -> Verdict:
     """Keep, discard or disqualify a trial that ran to the end."""
-    metric, objective = study.objective.metric, study.objective
-    counted = counting(runs)
-    score = mean([run.metrics[metric] for run in counted])
+    objective, counted = study.objective, counting(runs)
+    score = mean([run.metrics[objective.metric] for run in counted])
+    strict, fresh = study.decision.rule == "strict-improvement", any(run.purpose in FRESH for run in counted)
     arithmetic: dict[str, Any] = {
         "rule": f"{study.decision.rule}/1",
         "against": reference.name,
@@ -112,15 +176,28 @@ def verdict(study: Study, runs: Sequence[Run], reference: Reference) -> Verdict:
         "score_n": len(counted),
         "gain": objective.gain(score, reference.score),
     }
-    if missed := missed_gates(study.gates, counted):
-        return Verdict("disqualified", missed[0], "gate", arithmetic=arithmetic)
-    if objective.better(score, reference.score):
-        strict = study.decision.rule == "strict-improvement"
+    gates = at_gates(study.gates, counted, reference.noise, gate_level(study))
+    if not strict:
+        noise = reference.noise.get(objective.metric, UNKNOWN)
+        gain, spread = _gain(study, counted, reference)
+        most = study.seeds.head if fresh else study.seeds.screen
+        arithmetic |= {"known_sd": noise.sd, "known_df": noise.df} | gate_facts("gate", gates)
+        arithmetic |= look_facts(study, gain, spread, len(counted), most)
+    better = objective.better(score, reference.score)
+    bars = [at for at in gates if at.missed or (better and fresh and not strict and not at.sure)]
+    if bars:
+        return Verdict("disqualified", str(bars[0]), "gate", arithmetic=arithmetic)
+    if better:
         return Verdict("keep", "", confirmed=strict, arithmetic=arithmetic)
-    reason = ""
+    return Verdict("discard", _why_not(study, runs, counted, reference), arithmetic=arithmetic)
+
+
+def _why_not(study: Study, runs: Sequence[Run], counted: Sequence[Run], reference: Reference) -> str:
+    """What there is to say of a trial that is no better: nothing where one look was enough, as it was meant to be."""
     if len(counted) < len(runs) and promising(study, [run for run in runs if run.purpose == "screen"], reference):
-        reason = f"looked better once, {plural(len(counted), 'fresh seed')} did not bear it out"
-    return Verdict("discard", reason, arithmetic=arithmetic)
+        few = "" if len(counted) >= study.seeds.head else f", and {study.seeds.head} would not have"
+        return f"looked better once, {plural(len(counted), 'fresh seed')} did not bear it out{few}"
+    return ""
 
 
 def replicated(study: Study, found: Verdict, runs: Sequence[Run], original: Reference | None) -> Verdict:
@@ -135,41 +212,45 @@ def replicated(study: Study, found: Verdict, runs: Sequence[Run], original: Refe
     return replace(found, status="discard", reason=reason, label="replicate", confirmed=False)
 
 
-@dataclass(frozen=True)
-class Spread:
-    """A pooled standard deviation over groups of seeds, with its degrees of freedom."""
-
-    sd: float
-    df: int
-
-
-def pooled(groups: Iterable[Sequence[float]]) -> Spread:
-    """Pool the variance within groups: s² = ΣSS / Σ(n−1). sd 0 with df 0 where no group has two values."""
-    squares, df = 0.0, 0
-    for group in groups:
-        if len(group) > 1:
-            centre = mean(group)
-            squares += math.fsum((value - centre) ** 2 for value in group)
-            df += len(group) - 1
-    return Spread(math.sqrt(squares / df) if df else 0.0, df)
-
-
 def values(outcome: Outcome, *purposes: str) -> list[float]:
     """The study metric's values over the runs with these purposes."""
-    metric = outcome.summary.metric
-    return [run.metrics[metric] for run in outcome.runs if run.purpose in purposes and metric in run.metrics]
+    return measured(outcome.runs, outcome.summary.metric, *purposes)
 
 
-def claim(study: Study, head: Outcome, rival: Outcome, others: Iterable[Outcome], number: int) -> Verdict:
-    """Test the head's confirmation runs against the last confirmed trial (or the baseline); claims count from 1.
-
-    Confirmed where T > t(1−α_j, df). Below zero the head is demoted; in between nothing is claimed.
-    """
+def compared(head: Outcome, rival: Outcome, others: Iterable[Outcome]) -> tuple[list[float], list[float], Spread]:
+    """What a claim compares: the head's confirmation runs, the last confirmed trial's (or the baseline's), and the
+    spread over both and all other fresh seeds."""
     mine = values(head, "confirm")
     theirs = values(rival, "confirm") or values(rival, "baseline")
-    spread = pooled([mine, theirs, *(values(other, *FRESH) for other in others)])
+    return mine, theirs, pooled([mine, theirs, *(values(other, *FRESH) for other in others)])
+
+
+def claim_due(study: Study, head: Outcome, rival: Outcome, others: Iterable[Outcome]) -> bool:
+    """Whether the head's confirmation runs are enough for its claim."""
+    mine, theirs, spread = compared(head, rival, others)
+    return claimable(study, study.objective.gain(mean(mine), mean(theirs)), spread, (len(mine), len(theirs)))
+
+
+def claimable(study: Study, gain: float, spread: Spread, sizes: tuple[int, int]) -> bool:
+    """Whether a claim is decided: all its seeds are there, or the head is surely worse already."""
+    n, most = sizes[0], study.seeds.confirm
+    return n == most or (0 < n < most and below(gain, 1 / (1 / n + 1 / sizes[1]), spread, stop_level(study, most)))
+
+
+def claim(
+    study: Study, head: Outcome, rival: Outcome, others: Iterable[Outcome], number: int, noise: Noise | None = None
+) -> Verdict:
+    """Test the head's confirmation runs against the last confirmed trial (or the baseline); claims count from 1.
+
+    Confirmed where T > t(1−α_j, df), and the gates are met. Below zero the head is demoted; in between nothing is
+    claimed.
+    """
+    mine, theirs, spread = compared(head, rival, others)
     gain = study.objective.gain(mean(mine), mean(theirs))
+    gates = claimed_gates(study, head.runs, noise or {})
     p, alpha, found = tested(study, number, gain, spread, (len(mine), len(theirs)))
+    bars = [at for at in gates if not at.sure] if found == "confirmed" else []
+    found = gated(found, gates)
     rival_name = "baseline" if rival.summary.status == "baseline" else "best"
     arithmetic: dict[str, Any] = {
         "claim": number,
@@ -182,18 +263,20 @@ def claim(study: Study, head: Outcome, rival: Outcome, others: Iterable[Outcome]
         "claim_p": p,
         "claim_alpha": alpha,
         "claim_verdict": found,
-    }
-    told = f"{signed(mean(mine) - mean(theirs))} vs {rival_name} on {len(mine)} fresh seeds, p = {p:.2g}"
+    } | gate_facts("claim_gate", gates)
+    told = f"{signed(mean(mine) - mean(theirs))} vs {rival_name} on {plural(len(mine), 'fresh seed')}, p = {p:.2g}"
+    if bars:
+        told = f"{bars[0]}; {told}"
     if found == "rolled back":
         return Verdict("discard", f"rolled back: {told}", "unconfirmed", arithmetic=arithmetic)
-    asked = f", asked {alpha:.2g}" if found == "undecided" else ""
+    asked = f", asked {alpha:.2g}" if found == "undecided" and not bars else ""
     return Verdict("keep", f"{found}: {told}{asked}", confirmed=found == "confirmed", arithmetic=arithmetic)
 
 
 def tested(study: Study, number: int, gain: float, spread: Spread, sizes: tuple[int, int]) -> tuple[float, float, str]:
     """A claim's p, its share of alpha, and what they come to. `sizes` are the seeds of both sides."""
     error = spread.sd * math.sqrt(1 / sizes[0] + 1 / sizes[1])
-    alpha = study.decision.alpha / (number * (number + 1))
+    alpha = share(study, number)
     p = t_tail(gain / error, spread.df) if error > 0 else (0.0 if gain > 0 else 1.0)
     return p, alpha, "confirmed" if p < alpha else "rolled back" if gain <= 0 else "undecided"
 
@@ -255,42 +338,13 @@ def witnessed(operator: str, runs: Sequence[Run]) -> str:
     return "baseline" if operator == "baseline" else "discard"
 
 
-def detectable(sd: float, n: int, k: int, alpha: float = 0.05, power: float = 0.8) -> float:
-    """The smallest effect that n seeds against k see with this power at one-sided α (normal approximation)."""
-    from statistics import NormalDist  # noqa: PLC0415  (25 ms that `log` and `show` need not pay)
-
-    z = NormalDist().inv_cdf
-    return (z(1 - alpha) + z(power)) * sd * math.sqrt(1 / n + 1 / k)
-
-
-def t_tail(t: float, df: int) -> float:
-    """P(T > t) of Student's t with df degrees of freedom; 0.5·I_x(df/2, 1/2) with x = df/(df+t²), DLMF 8.17."""
-    if df <= 0:
-        return 1.0
-    tail = 0.5 * _beta(df / 2, 0.5, df / (df + t * t))
-    return tail if t > 0 else 1.0 - tail
+def detectable(spread: Spread, n: int, k: int, alpha: float, power: float = 0.8) -> float:
+    """The smallest effect that a test of n seeds against k sees with this power at one-sided alpha, in the metric's
+    units: (t_α + t_β)·s·√(1/n + 1/k). The two t in place of the noncentral one err by a few per cent."""
+    both = t_above(alpha, spread.df) + t_above(1 - power, spread.df)
+    return both * spread.sd * math.sqrt(1 / n + 1 / k) if spread.sd else 0.0
 
 
-def _beta(a: float, b: float, x: float) -> float:
-    """The regularised incomplete beta function by its continued fraction (Lentz), good to 1e-12."""
-    if x <= 0.0 or x >= 1.0:
-        return 0.0 if x <= 0.0 else 1.0
-    if x > (a + 1) / (a + b + 2):
-        return 1.0 - _beta(b, a, 1.0 - x)
-    front = math.exp(
-        math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
-    ) / a  # fmt: skip
-    tiny = 1e-300
-    c, d = 1.0, 1.0 / max(1.0 - (a + b) * x / (a + 1), tiny)
-    value = d
-    for m in range(1, 300):
-        for numerator in (
-            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
-            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
-        ):
-            d = 1.0 / (1.0 + numerator * d or tiny)
-            c = 1.0 + numerator / c or tiny
-            value *= c * d
-        if abs(c * d - 1.0) < 1e-14:
-            break
-    return front * value
+def share(study: Study, number: int) -> float:
+    """The share of alpha that claim j may spend: α/(j(j+1)), which sums to α."""
+    return study.decision.alpha / (number * (number + 1))

@@ -14,12 +14,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Protocol
 
-from gitresearch import decision, witness
+from gitresearch import decision, drift, looks, witness
 from gitresearch.decision import Reference, Verdict
 from gitresearch.errors import GitResearchError
 from gitresearch.evaluate import RunResult
 from gitresearch.lineage import Lineage, Node
-from gitresearch.outcome import REPRODUCE, REVOKED, Failure, Outcome, Run, is_revoked, now, summarise, utc
+from gitresearch.noise import Spread
+from gitresearch.outcome import DRIFT, REPRODUCE, REVOKED, Failure, Outcome, Run, is_revoked, now, summarise, utc
 from gitresearch.repo import Repo, Start
 from gitresearch.study import Study
 from gitresearch.trial import Trial
@@ -82,7 +83,14 @@ class Lab:
         if head is None or head.score is None or head.summary is None:
             raise GitResearchError("the baseline has no score yet", "gitresearch run --trials 0")
         name = "baseline" if head.status == "baseline" else f"head {head.trial.short}"
-        return Reference(name, head.score, head.summary.n)
+        return Reference(name, head.score, head.summary.n, self.noise)
+
+    @property
+    def noise(self) -> Mapping[str, Spread]:
+        """The spread over the baseline's seeds of each metric that is decided by."""
+        with self.lock:
+            known = self.details.get(self.baseline.oid)
+        return looks.known_noise(self.study, known) if known else {}
 
     @property
     def claims_made(self) -> int:
@@ -91,10 +99,10 @@ class Lab:
         lost = sum(node.summary.label in ("unconfirmed", REVOKED) for node in self.lineage if node.summary)
         return lost + sum("claim" in outcome.decision for outcome in self.details.values())
 
-    def missing(self, oid: str, purpose: str) -> int:
-        """How many runs of a purpose a trial still lacks (baseline or confirm)."""
+    def missing(self, oid: str, purpose: str, wanted: int = 0) -> int:
+        """How many runs of a purpose (baseline or confirm) a trial still lacks, of the study's number or another."""
         done = self.details[oid].runs if oid in self.details else ()
-        wanted = self.study.seeds.baseline if purpose == "baseline" else self.study.seeds.confirm
+        wanted = wanted or (self.study.seeds.baseline if purpose == "baseline" else self.study.seeds.confirm)
         return max(0, wanted - sum(run.purpose == purpose and run.status == "ok" for run in done))
 
     def _run(self, trial: Trial, purpose: str, cancel: threading.Event | None) -> RunResult:
@@ -146,11 +154,26 @@ class Lab:
                     f"the unchanged recipe fails: {outcome.headline.removeprefix('# ')}",
                     f"see gitresearch show {self.baseline.short}, mend the recipe, commit, and run again",
                 )
-            missed = decision.missed_gates(self.study.gates, runs)
-            reason = f"the recipe itself misses a gate: {missed[0]}" if missed else ""
-            outcome = self._record(self.baseline, runs, Verdict("baseline", reason), result)
+            found = replace(decision.calibrated(self.study, runs), arithmetic=drift.facts(self.study, runs))
+            outcome = self._record(self.baseline, runs, found, result)
             self.publish_best()
             return outcome
+
+    def drift_due(self) -> bool:
+        """Whether the baseline is to be run again, to see whether it moved."""
+        return drift.due(self.study, self.lineage, self.details.get(self.baseline.oid))
+
+    def look_for_drift(self, cancel: threading.Event | None = None) -> Outcome | None:
+        """The baseline once more, on record beside its seeds; whatever comes of it, it stays the baseline."""
+        result = self._run(self.baseline, DRIFT, cancel)
+        if _cancelled(cancel, result):
+            return None
+        with self._books(self.baseline.oid) as before:
+            if before is None:
+                raise GitResearchError("the outcome of the baseline is gone", "gitresearch audit")
+            runs = (*before.runs, result.run)
+            found = drift.facts(self.study, runs)
+            return self._write(self.baseline, _folded(replace(before, runs=runs, decision=found)))
 
     def assess(self, trial: Trial, cancel: threading.Event | None = None) -> Outcome | None:
         """Evaluate a trial that has no outcome. None where it was cancelled or somebody else is on it."""
@@ -211,19 +234,25 @@ class Lab:
                 return self._write(trial, _folded(replace(before, runs=runs)))  # our fault costs a keep nothing
             if result.run.status != "ok":
                 return self._record(trial, runs, replace(_failed(result), label="unconfirmed"), result)
+            if "claim" in before.decision:  # another slot's seed decided it while this one ran
+                return self._write(trial, _folded(replace(before, runs=runs)))
             metric = self.study.objective.metric
             head = replace(before, runs=runs, summary=summarise("keep", metric, runs, before.summary.at))
-            if sum(run.purpose == "confirm" and run.status == "ok" for run in runs) < self.study.seeds.confirm:
+            rival, others = self._rivals(trial)
+            if not decision.claim_due(self.study, head, rival, others):
                 return self._write(trial, head)
-            return self._claim(trial, head)
+            return self._claim(trial, head, rival, others)
 
-    def _claim(self, trial: Trial, head: Outcome) -> Outcome:
+    def _rivals(self, trial: Trial) -> tuple[Outcome, list[Outcome]]:
+        """What a keep's claim is made against, and what else is known of the noise."""
         best = self.lineage.best
         rival = self.details[best.trial.oid if best else self.baseline.oid]
-        others = [o for oid, o in self.details.items() if oid not in (trial.oid, best.trial.oid if best else "")]
-        found = decision.claim(self.study, head, rival, others, self.claims_made + 1)
+        return rival, [o for oid, o in self.details.items() if oid not in (trial.oid, best.trial.oid if best else "")]
+
+    def _claim(self, trial: Trial, head: Outcome, rival: Outcome, others: Sequence[Outcome]) -> Outcome:
+        found = decision.claim(self.study, head, rival, others, self.claims_made + 1, self.noise)
         made = {**head.decision, **found.arithmetic, "claim_at": now()}
-        words = {"confirmed": found.confirmed, "reason": found.reason, "label": found.label}
+        words = {"confirmed": found.confirmed, "reason": found.reason, "label": found.label, "claimed": True}
         summary = summarise(found.status, self.study.objective.metric, head.runs, head.summary.at, **words)
         outcome = self._write(trial, replace(head, summary=summary, decision=made))
         self.publish_best()
@@ -303,7 +332,8 @@ class Lab:
 
     def lease_seconds(self) -> float:
         """Longer than any assessment can take: a lease that lapsed under way would let another process begin it too."""
-        return (self.study.seeds.screen + self.study.seeds.head) * self.study.longest_run
+        seeds = self.study.seeds
+        return (seeds.screen + max(seeds.head, seeds.gate)) * self.study.longest_run
 
     def _record(self, trial: Trial, runs: Sequence[Run], found: Verdict, result: RunResult) -> Outcome:
         """Make the outcome of a verdict and write it."""
@@ -351,6 +381,7 @@ def _folded(outcome: Outcome) -> Outcome:
     """The outcome with its head folded anew from runs that were added to it."""
     head = outcome.summary
     words = {"confirmed": head.confirmed, "label": head.label, "reason": head.reason}
+    words |= {"claimed": "claim" in outcome.decision}
     return replace(outcome, summary=summarise(head.status, head.metric, outcome.runs, head.at, **words))
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
+from gitresearch import drift
 from gitresearch.agents import ProposalFailed, Usage
 from gitresearch.errors import GitResearchError
 from gitresearch.lab import Lab
@@ -89,6 +90,7 @@ class _State:
     working: set[str] = field(default_factory=set)
     calibrating: int = 0
     confirming: int = 0
+    drifting: bool = False
     aborts: int = 0
     begun: set[tuple[str, str]] = field(default_factory=set)  # repairs and merges: the same again would fail again
     fruitless: Counter[str] = field(default_factory=Counter)  # a specialist's turns in a row without an edit
@@ -141,7 +143,13 @@ class Loop:
                 return None  # nothing can be judged before the baseline is calibrated
             if self.proposer is None:
                 return self._assess_next()
-            return self._assess_next() or self._confirm_next(ending=False) or self._propose_next() or self._end(busy)
+            return (
+                self._assess_next()
+                or self._drift_next()
+                or self._confirm_next(ending=False)
+                or self._propose_next()
+                or self._end(busy)
+            )
 
     def _assess_next(self) -> Callable[[], None] | None:
         for node in self.lab.lineage.pending():
@@ -152,6 +160,12 @@ class Loop:
                 self.state.working.add(oid)
                 return partial(self._assess, node.trial)
         return None
+
+    def _drift_next(self) -> Callable[[], None] | None:
+        if self.state.drifting or not self.lab.drift_due():
+            return None
+        self.state.drifting = True
+        return self._drift
 
     def _confirm_next(self, *, ending: bool) -> Callable[[], None] | None:
         oid = self.lab.claim_due(ending=ending)
@@ -222,6 +236,17 @@ class Loop:
         finally:
             with self.lab.lock:
                 self.state.calibrating -= 1
+
+    def _drift(self) -> None:
+        try:
+            outcome = self.lab.look_for_drift(self.stop.now)
+            if outcome and outcome.runs[-1].status != "ok":
+                self.watcher.said(f"the unchanged recipe, run again, ended in {outcome.runs[-1].status}")
+            elif outcome and outcome.decision.get("drift_verdict") == "moved":
+                self.watcher.said(f"{drift.told(outcome)}; scores of before and after may not compare")
+        finally:
+            with self.lab.lock:
+                self.state.drifting = False
 
     def _confirm(self, oid: str) -> None:
         try:

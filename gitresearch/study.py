@@ -142,30 +142,44 @@ class StudyBudget:
 
 @dataclass(frozen=True)
 class Seeds:
-    """How many seeds each purpose takes: calibration, first look, the head's fresh runs, a claim's confirmation."""
+    """How many seeds each purpose takes: calibration, first look, the head's fresh runs, a claim's confirmation; and up
+    to how many fresh runs a trial gets that only a gate's bound holds back (no more than `head`: none for that)."""
 
     baseline: int = 5
     screen: int = 1
     head: int = 2
     confirm: int = 5
+    gate: int = 5
 
     def check(self) -> None:
-        for name, least in (("baseline", 2), ("screen", 1), ("head", 1), ("confirm", 2)):
+        for name, least in (("baseline", 2), ("screen", 1), ("head", 1), ("confirm", 2), ("gate", 0)):
             require(name, least <= getattr(self, name) <= 1000, f"must be {least} to 1000")
 
 
 @dataclass(frozen=True)
 class Decision:
-    """`two-tier` screens greedily and claims strictly; `alpha` is spent over the study, `every` keeps are one claim."""
+    """`two-tier` screens greedily and claims strictly; `alpha` is spent over the study, `every` keeps are one claim.
+
+    `gate_alpha` is how often a trial that truly lies at a gate's limit may pass it (the field asks for 1 to 5 %; 5, for
+    a claim looks at the gate again); at 0.5 the mean itself counts, where that is the task's rule. `stop_alpha` is how
+    often seeds may end early though the trial is as good as what it is compared with; 0: they never do. Every
+    `drift_every` trials the baseline runs again, to see whether it moved; 0: never.
+    """
 
     rule: str = "two-tier"
     alpha: float = 0.05
     every: int = 4
+    gate_alpha: float = 0.05
+    stop_alpha: float = 0.05
+    drift_every: int = 20
 
     def check(self) -> None:
         choice("rule", self.rule, ("two-tier", "strict-improvement"))
         require("alpha", 0 < self.alpha < 1, "must lie between 0 and 1")
+        require("gate_alpha", 0 < self.gate_alpha <= 0.5, "must be more than 0 and at most 0.5, the point mean")
+        require("stop_alpha", 0 <= self.stop_alpha < 0.5, "must be 0 or more and less than 0.5")
         require("every", self.every >= 1, "must be at least 1")
+        require("drift_every", self.drift_every >= 0, "must not be negative")
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gitresearch import decision
-from gitresearch.decision import REPRODUCED, Claimed, Spread
+from gitresearch.decision import REPRODUCED, Claimed
 from gitresearch.errors import GitResearchError
+from gitresearch.noise import Spread, pooled
 from gitresearch.outcome import (
     MEASURED,
     REPRODUCE,
@@ -131,7 +132,7 @@ def noise(counted: Sequence[Outcome], mine: Sequence[Run], metric: str) -> Sprea
     """The spread that a witness is judged by: of the baseline, the keeps, and its own runs."""
     groups = [decision.values(one, "baseline", *decision.FRESH) for one in counted]
     own = [run.metrics[metric] for run in mine if run.purpose == REPRODUCE and metric in run.metrics]
-    return decision.pooled([*groups, own])
+    return pooled([*groups, own])
 
 
 def _summed(outcome: Outcome) -> Outcome:

@@ -124,6 +124,23 @@ def test_an_aborted_confirmation_costs_a_keep_nothing(repo: Repo) -> None:
     outcome = of(repo, trial.oid)
     assert [run.status for run in outcome.runs] == ["ok", "ok", "ok", "harness_abort", "ok"]
     assert outcome.decision["claim_n"] == 2
+    assert (outcome.summary.n, outcome.summary.score) == (2, 1.05)  # not the seed that made it the head
+
+
+def test_a_claim_of_a_worse_head_ends_early_and_what_ran_beside_it_stays(repo: Repo) -> None:
+    """A hopeless head costs one confirmation seed; one that was under way then is on record and changes nothing."""
+    calibrated(repo)
+    trial = add_trial(repo, "try")
+    first = lab(repo, 1.0, 1.0, 9.0, 1.0)
+    first.assess(trial)
+    beside = Lab(Repo.open(repo.git_dir), QUESTION, first.base, FakeRuns(lambda *_: first.confirm(trial.oid) and 1.0))
+    beside.confirm(trial.oid)
+    outcome = of(repo, trial.oid)
+    assert (outcome.summary.status, outcome.summary.label) == ("discard", "unconfirmed")
+    assert outcome.decision["claim_n"] == 1
+    assert [run.purpose for run in outcome.runs] == ["screen", "head", "confirm", "confirm"]
+    pins = Pins(repo.study_base(STUDY) or "", "")
+    assert [claim for claim, _ in check(QUESTION, trial, outcome, pins) if claim[:8] != "measured"] == []
 
 
 def killed(repo: Repo, trial: Trial, purpose: str, seed: int = 7) -> None:

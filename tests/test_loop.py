@@ -14,12 +14,13 @@ import pytest
 import tomli
 
 from gitresearch.agents import Proposal, ProposalFailed, Request, Usage
+from gitresearch.audit.outcomes import Pins, check
 from gitresearch.briefing import Briefing
 from gitresearch.errors import GitResearchError
 from gitresearch.lab import Lab
 from gitresearch.lineage import Node
 from gitresearch.loop import Loop, Plan, Report, Stop
-from gitresearch.outcome import Outcome
+from gitresearch.outcome import Outcome, mean
 from gitresearch.policy import next_turn
 from gitresearch.propose import Proposer
 from gitresearch.repo import Repo
@@ -133,6 +134,40 @@ def test_the_loop_calibrates_searches_and_claims(repo: Repo, study: Study) -> No
     assert lineage.best.summary.confirmed
     assert repo.best("s") == lineage.best.trial.oid
     assert {node.trial.specialist for node in lineage} == {"baseline", "one", "two"}
+
+
+@pytest.mark.parametrize(("shift", "ends"), [(0.0, "steady"), (0.5, "moved"), (0.0, "crash")])
+def test_the_baseline_runs_again_to_see_whether_it_moved(repo: Repo, study: Study, shift: float, ends: str) -> None:
+    """Once for every two trials here; told where it moved or failed, and never part of the score."""
+    study = replace(study, decision=replace(study.decision, drift_every=2))
+    rng = random.Random(1)
+
+    def score(trial: Trial, _seed: int, purpose: str) -> float | str:
+        if purpose == "drift" and ends == "crash":
+            return ends
+        return value_of(repo, trial) + rng.gauss(0, 0.001) + (shift if purpose == "drift" else 0.0)
+
+    loop, runs, watcher = make_loop(repo, study, [1.1, 1.2, 1.3, 1.4, 1.5], runs=FakeRuns(score), trials=5)
+    loop.run()
+    outcome = loop.lab.details[loop.lab.baseline.oid]
+    seeds = [run.metrics["loss"] for run in outcome.runs if run.purpose == "baseline"]
+
+    assert [purpose for _, purpose in runs.history].count("drift") == 2
+    assert (outcome.summary.status, outcome.summary.n, outcome.summary.score) == ("baseline", 3, mean(seeds))
+    assert outcome.decision.get("drift_verdict", "crash") == ends
+    assert len(watcher.words) == (0 if ends == "steady" else 2)
+    assert all(("has moved: run again it gives 1.5" in word) or ("ended in crash" in word) for word in watcher.words)
+    pins = Pins(repo.study_base("s") or "", "")
+    wrong = [claim for claim, _ in check(study, loop.lab.baseline, outcome, pins) if claim[:8] != "measured"]
+    assert wrong == []
+
+
+def test_drift_can_be_left_out(repo: Repo, study: Study) -> None:
+    """`drift_every = 0` never looks."""
+    study = replace(study, decision=replace(study.decision, drift_every=0))
+    loop, runs, _ = make_loop(repo, study, [1.1, 1.2], trials=2)
+    loop.run()
+    assert "drift" not in {purpose for _, purpose in runs.history}
 
 
 def test_what_git_holds_is_what_the_loop_knew(repo: Repo, study: Study) -> None:

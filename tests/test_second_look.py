@@ -86,6 +86,8 @@ def clones(finished: tuple[Path, Path], tmp_path: Path) -> tuple[Clone, Clone]:
         found.append(Clone(tmp_path / name))
     git(tmp_path, "init", "--quiet", "--bare", str(tmp_path / "hub"))
     assert found[0]("push") == 0, found[0].err
+    git(found[0].top, "push", "--quiet", "origin", "main")
+    git(found[1].top, "pull", "--quiet", "origin", "main")  # a study runs where its base is checked out
     return found[0], found[1]
 
 

@@ -3,10 +3,23 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
-from gitresearch import decision
-from gitresearch.decision import Reference, Spread
-from gitresearch.outcome import FAILED, OWN_METRICS, Outcome, Run, firsthand, is_revoked, is_witness, mean, summarise
+from gitresearch import decision, drift, looks
+from gitresearch.decision import Reference
+from gitresearch.noise import Spread
+from gitresearch.outcome import (
+    DRIFT,
+    FAILED,
+    OWN_METRICS,
+    Outcome,
+    Run,
+    firsthand,
+    is_revoked,
+    is_witness,
+    mean,
+    summarise,
+)
 from gitresearch.study import Study
 from gitresearch.trial import Trial
 
@@ -29,6 +42,7 @@ def check(study: Study, trial: Trial, outcome: Outcome, pins: Pins) -> Wrong:
     """What does not follow in one outcome by itself: claim and finding. Of one that was taken back, or that is a
     witness's alone, what it says of the trial is no verdict of the study."""
     yield from _binding(trial, outcome, pins)
+    yield from _drift(study, trial, outcome)
     for run in outcome.runs:
         yield from _run(study, run)
     yield from figures(study, outcome)
@@ -49,6 +63,16 @@ def _binding(trial: Trial, outcome: Outcome, pins: Pins) -> Wrong:
         told = outcome.binding.get(name, "")
         if told != value:
             yield f"measured for this {name}", f"it names {str(told)[:20] or 'none'}, not {value[:20] or 'none'}"
+
+
+def _drift(study: Study, trial: Trial, outcome: Outcome) -> Wrong:
+    """Only the baseline is run again to see whether it moved, and what is said of that follows."""
+    if trial.operator != "baseline" and any(run.purpose == DRIFT for run in outcome.runs):
+        yield "a drift that its runs give", f"a run of a trial that is {trial.operator} is called one of the baseline"
+    made = drift.facts(study, outcome.runs) if trial.operator == "baseline" else {}
+    for name in sorted(made.keys() | {name for name in outcome.decision if name.startswith("drift_")}):
+        if not same(outcome.decision.get(name), made.get(name)):
+            yield "a drift that its runs give", f"{name} is {outcome.decision.get(name)}, not {made.get(name)}"
 
 
 def _run(study: Study, run: Run) -> Wrong:
@@ -79,7 +103,7 @@ def _unclaimed(study: Study, outcome: Outcome) -> Wrong:
 def figures(study: Study, outcome: Outcome) -> Wrong:
     """The head's numbers, folded from the runs once more: of every version, since others may be compared with any."""
     told, metric = outcome.summary, study.objective.metric
-    made = summarise(told.status, metric, outcome.runs, told.at)
+    made = summarise(told.status, metric, outcome.runs, told.at, claimed="claim" in outcome.decision)
     for name in ("metric", "score", "sd", "n", "seconds"):
         if not same(getattr(told, name), getattr(made, name)):
             yield "the head folds the runs", f"{name} is {getattr(told, name)}, and they give {getattr(made, name)}"
@@ -110,7 +134,10 @@ def _verdict(study: Study, trial: Trial, outcome: Outcome, done: Sequence[Run]) 
     """Keep, discard or disqualify: by the study's rule, against the reference that the outcome names."""
     told, facts = outcome.summary.status, outcome.decision
     reference = Reference(
-        str(facts.get("against", "")), number(facts.get("reference")), whole(facts.get("reference_n"))
+        str(facts.get("against", "")),
+        number(facts.get("reference")),
+        whole(facts.get("reference_n")),
+        told_noise(study, facts),
     )
     counted = [run for run in done if run.purpose in ("screen", "head")]
     if any(study.objective.metric not in run.metrics for run in counted):
@@ -118,9 +145,10 @@ def _verdict(study: Study, trial: Trial, outcome: Outcome, done: Sequence[Run]) 
     if not any(run.purpose == "screen" for run in counted):
         yield "as many runs as the study asks for", "it has none before its verdict"
         return
-    wanted = list(decision.purposes(study, trial.operator, counted, reference))
+    wanted = list(islice(decision.purposes(study, trial.operator, counted, reference), len(counted) + 1))
     if [run.purpose for run in counted] != wanted:
-        yield "as many runs as the study asks for", f"it has {len(counted)}, not {len(wanted)}, before its verdict"
+        what = "other ones" if len(wanted) == len(counted) else "fewer" if len(wanted) < len(counted) else "more"
+        yield "as many runs as the study asks for", f"it has {len(counted)} before its verdict, and {what} were due"
         return
     found = decision.verdict(study, counted, reference)
     if trial.operator == "replicate":
@@ -130,25 +158,43 @@ def _verdict(study: Study, trial: Trial, outcome: Outcome, done: Sequence[Run]) 
         made = "discard" if facts.get("claim_verdict") == "rolled back" else "keep"
     if told != made:
         yield "a status that its runs give", f"it says {told}, they give {made} against {reference.score:.6g}"
-    for name in ("score", "gain"):
+    for name in sorted(
+        {"score", "gain", *(name for name in {*facts, *found.arithmetic} if name.startswith(("gate_", "look_")))}
+    ):
         if not same(facts.get(name), found.arithmetic.get(name)):
             yield "a decision by its own arithmetic", f"{name} is {facts.get(name)}, not {found.arithmetic.get(name)}"
+
+
+def told_noise(study: Study, facts: Mapping[str, object], gate: str = "gate") -> dict[str, Spread]:
+    """The spreads of the baseline that a decision says it knew, by metric."""
+    said = {one.metric: f"{gate}_{place}_known" for place, one in enumerate(study.gates, 1)}
+    said |= {study.objective.metric: "known"} if gate == "gate" else {}
+    names = {metric: name for metric, name in said.items() if f"{name}_sd" in facts}
+    return {
+        metric: Spread(number(facts[f"{name}_sd"]), whole(facts.get(f"{name}_df"))) for metric, name in names.items()
+    }
 
 
 def _claim(study: Study, outcome: Outcome) -> Wrong:
     """A claim's test, once more from the numbers that stand in it."""
     facts = outcome.decision
-    mine = decision.values(outcome, "confirm")
+    told, rival = whole(facts.get("claim_n")), number(facts.get("claim_rival"))
+    mine = decision.values(outcome, "confirm")[:told]  # others may have been under way when these decided it
     place, n, df = (whole(facts.get(name)) for name in ("claim", "claim_rival_n", "claim_df"))
-    if len(mine) < study.seeds.confirm or place < 1 or n < 1:
+    spread = Spread(number(facts.get("claim_sd")), df)
+    gain = study.objective.gain(mean(mine), rival) if mine else 0.0
+    if min(len(mine), place, n) < 1 or not decision.claimable(study, gain, spread, (len(mine), n)):
         yield "a claim on fresh seeds", f"it has {len(mine)} of {study.seeds.confirm}"
         return
-    gain = study.objective.gain(mean(mine), number(facts.get("claim_rival")))
-    spread = Spread(number(facts.get("claim_sd")), df)
     p, alpha, made = decision.tested(study, place, gain, spread, (len(mine), n))
-    for name, value in (("claim_gain", gain), ("claim_alpha", alpha), ("claim_p", p), ("claim_n", len(mine))):
-        if not same(facts.get(name), value):
-            yield "a claim by its own arithmetic", f"{name} is {facts.get(name)}, not {value:.6g}"
+    seeds = [run for run in outcome.runs if run.purpose == "confirm" and run.status == "ok"][:told]
+    gates = looks.claimed_gates(study, seeds, told_noise(study, facts, "claim_gate"))
+    made = looks.gated(made, gates)
+    wanted = {"claim_gain": gain, "claim_alpha": alpha, "claim_p": p, "claim_n": len(mine)}
+    wanted |= looks.gate_facts("claim_gate", gates)
+    for name in sorted(wanted.keys() | {name for name in facts if name.startswith("claim_gate_")}):
+        if not same(facts.get(name), wanted.get(name)):
+            yield "a claim by its own arithmetic", f"{name} is {facts.get(name)}, not {wanted.get(name)}"
     if facts.get("claim_verdict") != made or outcome.summary.confirmed != (made == "confirmed"):
         yield "a claim by its own arithmetic", f"it says {facts.get('claim_verdict')}, the test gives {made}"
 
@@ -157,11 +203,12 @@ Said = Mapping[str, Sequence[Outcome]]  # all that an evaluator ever said of eac
 Across = Iterator[tuple[str, str, str]]  # about which trial, claim, finding
 
 
-def across(chains: Sequence[Said]) -> Across:
+def across(study: Study, chains: Sequence[Said]) -> Across:
     """What does not follow between outcomes, whoever of the evaluators measured them."""
     yield from _references(chains)
     yield from _rivals(chains)
     yield from _shares(chains)
+    yield from _spreads(study, chains)
 
 
 def _references(chains: Sequence[Said]) -> Across:
@@ -193,6 +240,21 @@ def _shares(chains: Sequence[Said]) -> Across:
         place = whole(facts["claim"])
         if first.setdefault(place, oid) != oid:
             yield oid, "each claim spends its own share of alpha", f"claim {place} is {first[place][:8]}'s too"
+
+
+def _spreads(study: Study, chains: Sequence[Said]) -> Across:
+    """What is judged by a spread names one that the baseline's seeds had at some time."""
+    known = [
+        looks.known_noise(study, one)
+        for _, one in _versions(chains)
+        if any(run.purpose == "baseline" for run in one.runs)
+    ]
+    for fact, gate in (("reference", "gate"), ("claim", "claim_gate")):
+        for oid, facts in _latest(chains, fact):
+            for metric, told in told_noise(study, facts, gate).items():
+                had = (one[metric] for one in known)
+                if not any(same(told.sd, one.sd) and told.df == one.df for one in had):
+                    yield oid, "a spread that was measured", f"the baseline's {metric} never had {told.sd:.6g}"
 
 
 def _versions(chains: Sequence[Said]) -> Iterator[tuple[str, Outcome]]:

@@ -89,7 +89,7 @@ def _outcomes(
             elif oid not in elsewhere:
                 yield from _branchless(chain, oid)
     mine = [{oid: said for oid, said in chain.versions.items() if oid in known} for chain in chains]
-    for oid, claim, found in (*outcomes.across(mine), *witnesses.across(mine)):
+    for oid, claim, found in (*outcomes.across(study, mine), *witnesses.across(mine)):
         yield Finding(oid[:8], claim, found)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from gitresearch import decision
 from gitresearch.audit.outcomes import Across, Said, Wrong, number, same, whole
-from gitresearch.decision import REPRODUCED, Claimed, Spread
+from gitresearch.decision import REPRODUCED, Claimed
+from gitresearch.noise import Spread
 from gitresearch.outcome import FAILED, REPRODUCE, Outcome, Summary, firsthand, is_revoked, is_witness
 from gitresearch.study import Study
 from gitresearch.trial import Trial

@@ -8,12 +8,13 @@ from typing import Any
 import click
 import tomli
 
-from gitresearch import witness
+from gitresearch import drift, witness
 from gitresearch.cli import render
 from gitresearch.cli.context import Opened, changed_since, open_study, say, without_lineage
-from gitresearch.decision import FRESH, detectable, pooled, values
+from gitresearch.decision import FRESH, detectable, share, values
 from gitresearch.errors import GitResearchError
 from gitresearch.lineage import Lineage, Node
+from gitresearch.noise import Spread, pooled
 from gitresearch.outcome import Outcome, signed
 from gitresearch.repo import Repo
 from gitresearch.spending import usage_of
@@ -220,13 +221,13 @@ def standing(opened: Opened, lineage: Lineage) -> list[str]:
     if base is None or base.score is None or calibration is None:
         return []
     metric = opened.study.objective.metric
-    baseline = values(calibration, "baseline")
-    noise = pooled([baseline, *_fresh_groups(opened.repo, lineage)])
-    seen = detectable(noise.sd, opened.study.seeds.confirm, len(baseline)) if noise.sd else 0.0
+    noise, seeds = noise_of(opened.repo, lineage, calibration), opened.study.seeds.confirm
+    seen = detectable(noise, seeds, len(values(calibration, "baseline")), share(opened.study, 1))
     out = [
         f"baseline {metric} {base.score:.5g}, noise σ {noise.sd:.2g} ({noise.df} degrees of freedom); "
-        f"{opened.study.seeds.confirm} seeds see {seen:.2g} with power 0.8"
+        f"a confirmation with {seeds} seeds sees {seen:.2g} with power 0.8"
     ]
+    out += [moved] if (moved := drift.told(calibration)) else []
     head = lineage.head
     for name, node in (("best", lineage.best), ("head", None if head is lineage.best else head)):
         if node is None or node.score is None or node.status == "baseline":
@@ -236,6 +237,11 @@ def standing(opened: Opened, lineage: Lineage) -> list[str]:
         sure = "confirmed" if node.summary and node.summary.confirmed else "provisional"
         out.append(f"{name} {signed(change)} ({change / base.score:+.1%}{sigmas}) against the baseline, {sure}")
     return out
+
+
+def noise_of(repo: Repo, lineage: Lineage, calibration: Outcome) -> Spread:
+    """The spread of the metric over seeds, from the baseline and every keep."""
+    return pooled([values(calibration, "baseline"), *_fresh_groups(repo, lineage)])
 
 
 def _fresh_groups(repo: Repo, lineage: Lineage) -> Iterable[list[float]]:

@@ -25,6 +25,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "init": ("init", "Make a study: in this repository, or a new one from a shipped recipe."),
     "data": ("data", "Fetch the study's data, or show where it lies."),
     "run": ("work", "Propose and evaluate until a budget ends."),
+    "baseline": ("baseline", "Calibrate: run the baseline on seeds, tell the noise."),
     "propose": ("work", "Make one trial, without evaluating it."),
     "evaluate": ("work", "Evaluate trials that have no outcome yet."),
     "log": ("look", "List trials, newest first."),

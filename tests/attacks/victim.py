@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ import pytest
 from gitresearch import decision
 from gitresearch.audit import Report, audit
 from gitresearch.cli.main import run as gitresearch
-from gitresearch.decision import REPRODUCED, Claimed, Spread
-from gitresearch.outcome import Outcome, Run, Summary, summarise
+from gitresearch.decision import REPRODUCED, Claimed
+from gitresearch.looks import at_gates, claimed_gates, gate_facts, gate_level, look_facts
+from gitresearch.noise import Spread
+from gitresearch.outcome import Outcome, Run, Summary, mean, summarise
 from gitresearch.pinned import listed_signers
 from gitresearch.repo import Repo
 from gitresearch.repo.objects import print_commit
@@ -54,6 +56,9 @@ head = 1
 confirm = 3
 [evaluator]
 pattern = '''val_loss: (\\S+)'''
+[[gates]]
+metric = "val_loss"
+at_most = 0.6
 [[specialists]]
 name = "rate"
 surface = ["train.py::LR"]
@@ -147,12 +152,27 @@ class Victim:
         facts = {**told.decision, "against": f"head {keep[:8]}", "reference": reference, "reference_n": told.summary.n}
         facts = {name: value for name, value in facts.items() if not name.startswith("claim")}
         facts |= {"score": 0.125, "score_n": 1, "gain": reference - 0.125}
+        facts |= self.looked(facts, runs[1:])
         head = summarise("keep", "val_loss", runs, told.summary.at)
         for run in runs:
             self.start(oid, run.seed, run.purpose)
         return oid, replace(
             told, summary=head, runs=runs, decision=facts, binding={**told.binding, "commit": oid, "tree": tree}
         )
+
+    def looked(self, facts: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
+        """The facts about gates and looks that follow from fresh runs, with the spread that the facts say was known."""
+        noise = {"val_loss": Spread(facts["gate_1_known_sd"], facts["gate_1_known_df"])}
+        study = load(STUDY)
+        told = gate_facts("gate", at_gates(study.gates, runs, noise, gate_level(study)))
+        found = [run.metrics["val_loss"] for run in runs]
+        gain = facts["reference"] - mean(found)
+        return told | look_facts(study, gain, noise["val_loss"].joined(found), len(runs), study.seeds.head)
+
+    def claimed_gates(self, facts: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
+        """The same for the runs of a claim."""
+        noise = {"val_loss": Spread(facts["claim_gate_1_known_sd"], facts["claim_gate_1_known_df"])}
+        return gate_facts("claim_gate", claimed_gates(load(STUDY), runs, noise))
 
     def looked_at(self, told: Outcome, score: float, claimed: Summary | None = None, **lies: Any) -> Outcome:
         """An outcome as its evaluator adds to it after a second look that found a score, with some facts as lies."""

@@ -12,5 +12,5 @@ def attack(victim: Victim) -> None:
     oid = victim.trial("keep")
     told = victim.outcome(oid)
     runs = told.runs[:-1]
-    head = summarise("keep", "val_loss", runs, told.summary.at)
+    head = summarise("keep", "val_loss", runs, told.summary.at, claimed=True)
     victim.lie(oid, runs=runs, score=head.score, sd=head.sd, n=head.n, seconds=head.seconds)

@@ -7,6 +7,7 @@ from tests.attacks.forgeries import nothing
 from tests.attacks.victim import Victim
 
 CLAIM = "the head folds the runs"
+ALSO = ("as many runs as the study asks for",)
 WITHOUT = {"gitresearch.audit.whole._earlier": nothing}
 
 
