@@ -180,7 +180,7 @@ def test_noise_alone_is_rarely_claimed(count: int, budget: int) -> None:
     assert fmean(claimed) <= 0.05 + 2.0 * (0.05 * 0.95 / count) ** 0.5
 
 
-@pytest.mark.parametrize("count", [40, pytest.param(300, marks=SLOW)])
+@pytest.mark.parametrize("count", [25, pytest.param(300, marks=SLOW)])
 def test_real_effects_are_claimed_and_true(count: int) -> None:
     """With real effects in the mix a study of 300 runs finds 95 % and more of what keeping every gain truly finds, and
     what it claims is there; keeping every gain claims more than it has, and half of its promotions are none."""
