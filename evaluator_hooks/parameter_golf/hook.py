@@ -67,17 +67,18 @@ MAX_JSON = 1 << 20  # bytes; the merges of the largest vocabulary take about a t
 SHAPING = {
     "model.py": {"__init__", "make_norm"},
     "quantize.py": {"bits_of", "to_integers", "pack_bits", "pack"},
-    "data.py": {"learn_merges"},
-    "train.py": {"train"},
+    "regularize.py": {"weights"},
+    "tokenizer.py": {"learn_merges"},
+    "train.py": {"load", "train", "write"},
 }
-SHAPE = "d15accfe443b55453130d843466e0a9e4d100a3742b3693ab2abd72953b170ae"
+SHAPE = "4fc5500e409a07496f8dc5b134a70629de3c53d69ab2d7a96236d5dab3206f4c"
 # Bits that compression takes off a weight at most: rows are scaled by their largest weight, so a heavy tail leaves the
-# others few values. Measured after training: 0.1 to 0.4 with AdamW, Muon and Lion, 1.7 with SGD at four bits. float16
-# loses part of its exponent, 1.2 with AdamW.
+# others few values. Measured after training, nothing set to 0: 0.1 to 0.4 with AdamW, Muon and Lion, 1.7 with SGD at
+# four bits. float16 loses part of its exponent, 1.2 with AdamW.
 SQUEEZED, SQUEEZED_FLOAT = 2.5, 4.0
-LEVERS = dict.fromkeys(("WIDTH", "DEPTH", "HEADS", "MLP_RATIO", "MAX_LENGTH", "VOCAB", "BITS", "EMBED_BITS"), int) | {
-    "ACTIVATION": str, "POSITION": str, "TIED": bool,
-}  # fmt: skip
+SIZES = ("WIDTH", "DEPTH", "HEADS", "KV_HEADS", "MLP_RATIO", "MAX_LENGTH", "VOCAB", "BITS", "EMBED_BITS")
+LEVERS: dict[str, type] = dict.fromkeys((*SIZES, "MIN_COUNT"), int) | {"SPARSITY": float, "TIED": bool, "TEXT": bool}
+LEVERS |= {"ACTIVATION": str, "POSITION": str}
 MERGE_BYTES = 10  # `["a","b"],`, the shortest
 
 
@@ -305,8 +306,8 @@ def preflight(request: dict[str, Any]) -> dict[str, Any]:
     levers = read_levers(tree)
     if levers is None:
         return {"ok": True, "code_bytes": size}
-    if levers["WIDTH"] % levers["HEADS"]:
-        told = f"{levers['HEADS']} heads can't share a width of {levers['WIDTH']}"
+    if levers["WIDTH"] % levers["HEADS"] or levers["HEADS"] % min(levers["HEADS"], levers["KV_HEADS"]):
+        told = f"{levers['HEADS']} heads, {levers['KV_HEADS']} of keys, can't share a width of {levers['WIDTH']}"
         return _doomed("preflight_crash", "shape", [f"model.py: {told}"])
     weights, least = project(levers)
     if cap and size + least > cap:
@@ -333,7 +334,7 @@ def read_levers(tree: Path) -> dict[str, Any] | None:
         known = digest.hexdigest() == SHAPE and all(type(levers[name]) is kind for name, kind in LEVERS.items())
     except (OSError, KeyError, ValueError, SyntaxError, RecursionError, MemoryError):
         return None
-    return levers if known and min(levers[name] for name, kind in LEVERS.items() if kind is int) > 0 else None
+    return levers if known and min(levers[name] for name in SIZES) > 0 and 0 <= levers["SPARSITY"] < 1 else None
 
 
 def _shape(node: Any, functions: set[str]) -> str:
@@ -355,16 +356,18 @@ def _shape(node: Any, functions: set[str]) -> str:
 def project(levers: dict[str, Any]) -> tuple[int, int]:
     """How many weights a recipe's constants make, and the fewest bytes that weights and merges can take: what is
     compressed away of trained ones is less than what is taken off here."""
-    width, merges = levers["WIDTH"], max(0, levers["VOCAB"] - 256)
+    width, heads = levers["WIDTH"], levers["HEADS"]
+    vocab = max(256, levers["VOCAB"]) if levers["MIN_COUNT"] < 2 or not levers["TEXT"] else 256  # or more
     hidden = levers["MLP_RATIO"] * width
     gated = levers["ACTIVATION"] == "swiglu"
     up, down = (2 * (hidden * 2 // 3), hidden * 2 // 3) if gated else (hidden, hidden)
-    blocks = levers["DEPTH"] * width * (4 * width + up + down)
-    tables = (257 + merges) * width
+    qkv = (heads + 2 * min(levers["KV_HEADS"], heads)) * (width // heads)
+    blocks = levers["DEPTH"] * width * (qkv + width + up + down)
+    tables = (vocab + 1 + (0 if levers["TIED"] else vocab)) * width
     tables += levers["MAX_LENGTH"] * width if levers["POSITION"] == "learned" else 0
-    tables += 0 if levers["TIED"] else (256 + merges) * width
     bits = blocks * _least_bits(levers["BITS"]) + tables * _least_bits(levers["EMBED_BITS"])
-    return blocks + tables, int(bits / 8) + MERGE_BYTES * merges
+    merges = MERGE_BYTES * (vocab - 256) if levers["TEXT"] else 0
+    return blocks + tables, int(bits * (1 - levers["SPARSITY"]) / 8) + merges
 
 
 def _least_bits(bits: int) -> float:
