@@ -45,7 +45,7 @@ test: $(DEV)
 	$(BIN)/python -m pytest -q -n $(JOBS) -m 'not slow and not net'
 
 test-slow: $(DEV)
-	$(BIN)/python -m pytest -q -m 'slow and not net'
+	$(BIN)/python -m pytest -q -n $(JOBS) -m 'slow and not net'
 
 lint: $(DEV)
 	$(BIN)/ruff check .
