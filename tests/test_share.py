@@ -145,7 +145,7 @@ def test_git_research_completes_verbs(tmp_path: Path) -> None:
     """
     environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(["bash", "-c", ask], env=environ, capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert done.stdout.split() == ["log", "status"]
+    assert done.stdout.split() == ["log", "status", "stats"]
 
 
 # Two scales of one recipe

@@ -78,6 +78,8 @@ WIDE = {
     "model.py": (b"WIDTH: Annotated[int, \"32..160 step 16\"] = 64", b"WIDTH = 160"),
     "quantize.py": (b"BITS: Literal[4, 5, 6, 8, 16] = 8", b"BITS: Literal[4, 5, 6, 8, 16] = 16"),
 }  # fmt: skip
+# Other code than the shipped one, whose size is not projected.
+LOOSE = {"model.py": WIDE["model.py"], "quantize.py": (b"zlib.compress(data, 9)", b"zlib.compress(data, 0)")}
 
 
 @pytest.mark.slow
@@ -85,12 +87,14 @@ WIDE = {
     ("budget", "edits", "status", "label"),
     [
         ({}, PLAIN, "discard", ""),
-        ({}, WIDE, "size_blocked", "artefact_too_large"),
+        ({}, WIDE, "size_blocked", "projected_too_large"),
+        ({}, LOOSE, "size_blocked", "artefact_too_large"),
         ({"artefact_bytes": 1000}, PLAIN, "size_blocked", "code_too_large"),
         ({"train_seconds": 0.5}, PLAIN, "train_budget_overrun", "cpu_budget"),
         ({"eval_seconds": 0.5}, PLAIN, "eval_budget_overrun", "cpu_budget"),
         ({"memory_mb": 100}, PLAIN, "resource_limit", "memory"),
-        ({}, {"model.py": (b"] = 64", b"] = 33")}, "crash", "RuntimeError"),
+        ({}, {"model.py": (b"] = 64", b"] = 33")}, "preflight_crash", "shape"),
+        ({}, {"train.py": (b"def train() -> None:\n", b"def train() -> None:\n    [][1]\n")}, "crash", "IndexError"),
         ({}, {"model.py": (b"class GPT", b"class (GPT")}, "preflight_crash", "SyntaxError"),
         ({}, {"train.py": (b'{"merges": merges}', b'{"merges": 1}')}, "invalid", "prediction"),
     ],
