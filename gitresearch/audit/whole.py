@@ -10,6 +10,7 @@ from gitresearch.hooks import files_digest
 from gitresearch.lineage import Lineage
 from gitresearch.outcome import Outcome, Run, Summary, is_witness, precedence
 from gitresearch.repo import Record, Repo, Start
+from gitresearch.repo.ledger import uncollected
 from gitresearch.repo.refs import OUTCOMES
 from gitresearch.signing import Signer
 from gitresearch.study import Study
@@ -30,6 +31,7 @@ class Report:
     tips: dict[str, str] = field(default_factory=dict)
 
 
+@uncollected()
 def audit(
     repo: Repo, study: Study, base: str, known: Sequence[Signer], seen: Mapping[str, str] | None = None
 ) -> Report:
