@@ -41,9 +41,18 @@ class Believing(Content):
     """Who is believed in a repository."""
 
     _listed: Mapping[str, tuple[Signer, ...]] | None = None
+    _last: tuple[Mapping[str, str], Beliefs] | None = None
 
     def _beliefs(self, tips: Mapping[str, str]) -> Beliefs:
-        """What the tips of the evaluators' outcomes are worth. The studies' lists are read once."""
+        """What the tips of the evaluators' outcomes are worth: worked out once for each state of them, since every
+        outcome that is read asks."""
+        last = self._last  # another thread may put its own in its place
+        if self._listed is None or last is None or last[0] != tips:
+            last = self._last = dict(tips), self._looked_up(tips)
+        return last[1]
+
+    def _looked_up(self, tips: Mapping[str, str]) -> Beliefs:
+        """The same. The studies' lists are read once."""
         if self._listed is None:
             found = {ref.removeprefix(STUDIES): base for ref, base in self._refs.under(STUDIES).items()}
             self._listed = {study: known for study, base in found.items() if (known := self._signers(base)) is not None}

@@ -18,6 +18,7 @@ from gitresearch.repo.door import errors, guarded
 from gitresearch.repo.locks import KernelLock
 from gitresearch.repo.lookup import commit_time
 from gitresearch.repo.noting import Noting, outcome_of
+from gitresearch.repo.objects import commit_parents
 from gitresearch.repo.refs import OUTCOMES
 from gitresearch.repo.values import Owner, Start
 
@@ -65,14 +66,12 @@ class Starting(Noting):
             if following is None:
                 return
             raw = bytes(self._odb.read(following)[1])
-            head, _, message = raw.partition(b"\n\n")
             start = parse_start(raw)
             if start is None:
-                settled |= outcome_of(message)
+                settled |= outcome_of(raw.partition(b"\n\n")[2])
             elif start.trial[:8] not in settled or start.purpose not in ("screen", "head"):
                 yield start
-            parent = re.search(rb"^parent ([0-9a-f]{40})$", head, re.MULTILINE)
-            following = parent[1].decode() if parent else None
+            following = next(iter(commit_parents(raw)), None)
 
     def _without_result(self, oid: str, starts: list[Start]) -> list[Start]:
         made = {(run.seed, run.purpose) for outcome in self.outcomes(oid).values() for run in outcome.runs}
