@@ -225,8 +225,3 @@ def own_prices() -> tuple[Price, ...]:
 def without_lineage(study: Study) -> Study:
     """The control arm: agents see their parent's files, and nothing of other trials."""
     return replace(study, agent=replace(study.agent, lineage=False))
-
-
-def cache_dir() -> Path:
-    """Where data and work in progress live: outside every repository."""
-    return folders.cache()

@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from gitresearch import data as datasets
+from gitresearch import folders
 from gitresearch.cli import render
-from gitresearch.cli.context import cache_dir, open_study, say
+from gitresearch.cli.context import open_study, say
 from gitresearch.cli.look import as_json, emit
 from gitresearch.data import Prepared
 from gitresearch.errors import GitResearchError
@@ -41,7 +42,7 @@ def fetch(path: Path | None, json_: bool) -> None:
     holds is named in study.toml: [evaluator.settings] data = "DIR".
     """
     with _hook(path) as hook:
-        found = datasets.prepare(hook, cache_dir(), aloud=True)
+        found = datasets.prepare(hook, folders.cache(), aloud=True)
     _tell(found, json_=json_)
     if path is not None:
         say(f'to train on it, write data = "{path.absolute()}" under [evaluator.settings] in study.toml')
@@ -52,7 +53,7 @@ def fetch(path: Path | None, json_: bool) -> None:
 def show(json_: bool) -> None:
     """Show what data the study has, where it lies and its digest, as it was when it was last made ready."""
     with _hook(None) as hook:
-        found = datasets.recorded(hook, cache_dir())
+        found = datasets.recorded(hook, folders.cache())
     if found is None or not all(folder.is_dir() for folder in found.folders.values()):
         raise GitResearchError("the study's data is not here yet", "gitresearch data fetch")
     _tell(found, json_=json_)
@@ -66,7 +67,7 @@ def _hook(path: Path | None) -> Iterator[Hook]:
     if not asked.hook:
         raise GitResearchError(f"study {opened.study.name} has no evaluator hook, which brings data", "gitresearch run")
     settings = dict(asked.settings) | ({"data": str(path.absolute())} if path else {})
-    work = Workdir(cache_dir() / "work")
+    work = Workdir(folders.cache() / "work")
     try:
         base = opened.base or opened.repo.head_commit()
         program = export_hook(opened.repo.export, base, asked.hook, work.folder("hook") / "files")

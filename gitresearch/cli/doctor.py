@@ -12,8 +12,8 @@ from typing import Any
 import click
 import psutil
 
-from gitresearch import __version__, machine, sandbox
-from gitresearch.cli.context import cache_dir, open_study, say
+from gitresearch import __version__, folders, machine, sandbox
+from gitresearch.cli.context import open_study, say
 from gitresearch.cli.look import as_json, emit
 from gitresearch.errors import GitResearchError
 from gitresearch.evaluate import Evaluator
@@ -47,7 +47,7 @@ def doctor(json_: bool, quick: bool) -> None:
     where no sandbox holds.
     """
     python = _interpreter()
-    rungs = sandbox.rungs(cache_dir())
+    rungs = sandbox.rungs(folders.cache())
     first = next((rung for rung in rungs if not rung.fault), None)
     if first is not None and not quick:
         say("training inside each sandbox; this takes minutes the first time since the machine started")
@@ -64,7 +64,7 @@ def _interpreter() -> str:
     """The study's, where there is a study."""
     with suppress(GitResearchError):
         opened = open_study()
-        with closing(Evaluator(opened.repo, opened.study, "", Sandbox("none", ""), cache_dir())) as evaluator:
+        with closing(Evaluator(opened.repo, opened.study, "", Sandbox("none", ""), folders.cache())) as evaluator:
             return evaluator.python
     return sys.executable
 
@@ -73,14 +73,14 @@ def _works(rung: Rung, python: str) -> dict[str, str]:
     if rung.box is None or rung.fault:
         return {}
     try:
-        return sandbox.abilities(rung.box, cache_dir(), python)
+        return sandbox.abilities(rung.box, folders.cache(), python)
     except GitResearchError as error:
         return {"python": error.message}
 
 
 def _facts(python: str) -> dict[str, Any]:
     """What else a person who helps would ask for."""
-    cache = cache_dir()
+    cache = folders.cache()
     there = next(folder for folder in (cache, *cache.parents) if folder.exists())
     found: dict[str, Any] = {"gitresearch": __version__, "interpreter": python}
     found |= {"python": platform.python_version(), "platform": platform.platform(terse=True)}

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import click
 
+from gitresearch import folders
 from gitresearch.briefing import Briefing
-from gitresearch.cli.context import cache_dir, open_study, without_lineage
+from gitresearch.cli.context import open_study, without_lineage
 from gitresearch.evaluate import Evaluator
 from gitresearch.lineage import Lineage, Node
 from gitresearch.sandbox import Sandbox
@@ -35,5 +36,5 @@ def mcp(no_lineage: bool) -> None:
             lineage.put(Node(opened.repo.make_baseline(study.name, opened.base)))
         return lineage
 
-    with closing(Evaluator(opened.repo, study, opened.base, Sandbox("none", ""), cache_dir())) as evaluator:
+    with closing(Evaluator(opened.repo, study, opened.base, Sandbox("none", ""), folders.cache())) as evaluator:
         serve(Service(Briefing(opened.repo, study, opened.base), read, evaluator.foresee))

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from gitresearch import witness
+from gitresearch import folders, witness
 from gitresearch.cli import render
 from gitresearch.cli.audit import FOUND
-from gitresearch.cli.context import Opened, cache_dir, open_study, say
+from gitresearch.cli.context import Opened, open_study, say
 from gitresearch.cli.look import as_json, emit, found
 from gitresearch.cli.progress import choose_progress
 from gitresearch.cli.work import attended, open_lab
@@ -140,7 +140,7 @@ def revoke(trial: str, reason: str) -> None:
         raise click.UsageError("--reason says what was wrong")
     this = found(opened, trial)
     nowhere = Sandbox("none", "")  # nothing runs
-    with closing(Evaluator(opened.repo, opened.study, opened.base, nowhere, cache_dir())) as evaluator:
+    with closing(Evaluator(opened.repo, opened.study, opened.base, nowhere, folders.cache())) as evaluator:
         lab = Lab(opened.repo, opened.study, opened.base, evaluator)
         lab.revoke(this, reason)
     say(f"took back the outcome of {this.short}: {one_line(reason)}")

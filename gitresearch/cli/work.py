@@ -18,7 +18,6 @@ from gitresearch.briefing import Briefing
 from gitresearch.cli import render
 from gitresearch.cli.context import (
     Opened,
-    cache_dir,
     changed_since,
     open_study,
     prices_file,
@@ -91,7 +90,7 @@ def make_agent(study: Study, *, ahead: bool = False) -> Agent:
 
         if folders.keys().is_dir() and not sandbox.hiding(folders.keys()):
             say(f"the agent's program can read the evaluators' keys in {folders.keys()}: apt install bubblewrap")
-        return CommandAgent(study, cache_dir() / "work")
+        return CommandAgent(study, folders.cache() / "work")
     from gitresearch.agents.offline import OfflineAgent  # noqa: PLC0415
 
     return OfflineAgent()
@@ -109,14 +108,14 @@ def open_lab(opened: Opened, progress: Progress, allow_unsandboxed: bool) -> Lab
     require_known(opened.repo, opened.study.name, opened.base)
     for lock in opened.repo.clear_stale_locks():
         say(f"removed {lock}, left by a process that is dead")
-    box = sandbox.choose(allow_unsandboxed, cache_dir())
+    box = sandbox.choose(allow_unsandboxed, folders.cache())
     warn_unlisted(opened)
     if box.level == "none":
         say("no sandbox: trials run with limits only, as you allowed, and every outcome says so")
-    evaluator = Evaluator(opened.repo, opened.study, opened.base, box, cache_dir(), progress.phase)
+    evaluator = Evaluator(opened.repo, opened.study, opened.base, box, folders.cache(), progress.phase)
     click.get_current_context().call_on_close(evaluator.close)
     evaluator.prepare()
-    sandbox.require_accelerators(box, cache_dir(), evaluator.python)
+    sandbox.require_accelerators(box, folders.cache(), evaluator.python)
     if doubt := machine.doubts(opened.study.budget):
         say(doubt)
     return Lab(opened.repo, opened.study, opened.base, evaluator)
@@ -294,7 +293,7 @@ def propose(
     else:
         turn = next_turn(study, lineage, {}, set(), seed)
         who = study.specialist(specialist) if specialist else turn.specialist if turn else study.specialists[0]
-    with closing(Evaluator(opened.repo, study, opened.base, Sandbox("none", ""), cache_dir())) as evaluator:
+    with closing(Evaluator(opened.repo, study, opened.base, Sandbox("none", ""), folders.cache())) as evaluator:
         proposer = Proposer(briefing, proposing, evaluator.foresee)
         request = proposer.request(lineage, Turn(who, kind, start, seed, other, "a person's choice"))
         if request.asks and not own:
