@@ -1,4 +1,4 @@
-"""One execution of a trial with one seed: preflight -> train -> measure -> score, each in a process of its own.
+"""One execution of a trial with one seed: preflight -> smoke -> train -> measure -> score, in processes of their own.
 
 The trial's code runs only in the sandbox, on files written out of git blobs, in a folder made for this run and removed
 after it. The judge is the study's hook; labels and held-out data stay with it. Whatever happens, the answer is a run
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from gitresearch import accelerator, data, failures, machine, sandbox
+from gitresearch import accelerator, data, failures, machine, sandbox, smoke
 from gitresearch.accelerator import Accelerators
 from gitresearch.errors import FormatError, GitResearchError
 from gitresearch.forecast import FORESEEN, Forecast
@@ -28,7 +28,7 @@ from gitresearch.handover import Handover
 from gitresearch.hooks import Hook, HookFault, Scoring, export_hook
 from gitresearch.outcome import OWN_METRICS, Failure, Run, now
 from gitresearch.sandbox import Channel, Ended, Gate, Limits, Process, Sandbox, World
-from gitresearch.study import TALK_FACTOR, WALL_FACTOR, WALL_GRACE, Study
+from gitresearch.study import TALK_FACTOR, WALL_FACTOR, WALL_GRACE, Budget, Study
 from gitresearch.surface import safe_path
 from gitresearch.text import one_line
 from gitresearch.trial import Trial
@@ -101,10 +101,17 @@ class _Job:
     seed: int
     cancel: threading.Event | None
     run: Run
+    budget: Budget
+    smoke: bool = False
     gate: Gate | None = None  # of a study that lets its trials warm up
     shown: Path | None = None  # the data folder that opens with it
     forecast: Forecast | None = None  # while it trains
     channel: Channel | None = None
+
+    @property
+    def name(self) -> str:
+        """The run's, for whoever watches."""
+        return (self.top.parent if self.smoke else self.top).name
 
     @property
     def tree(self) -> Path:
@@ -129,6 +136,8 @@ class Evaluator:
         self.accelerators = Accelerators()
         self.data: dict[str, Path] = {}
         self.data_digest = ""
+        self._smoked: set[str] = set()  # the trials that had their smoke run
+        self._sizes = smoke.Sizes()
         self._usual = 0.0  # seconds that the last run took which ended well: what a blocked one is taken to have spared
         self.python = _interpreter(study.recipe.python)
 
@@ -198,13 +207,15 @@ class Evaluator:
         started = time.monotonic()
         self.work = self.work or Workdir(self.cache / "work")
         with self.work.borrowed(f"run-{trial.short}") as top:
-            job = _Job(trial, top, purpose, seed, cancel, Run(seed, purpose, "ok", started=now()))
+            run = Run(seed, purpose, "ok", started=now())
+            job = _Job(trial, top, purpose, seed, cancel, run, self.study.budget)
             failure = self._attempt(job)
             if self._alone and job.run.status != "harness_abort" and (others := self.accelerators.spoilt()):
                 job.run = replace(job.run, status="harness_abort", metrics={}, saved_seconds=0.0, saved_by="")
                 failure = Failure("harness", "accelerator_in_use", (*others, "it was so at the end of the run"))
             if job.run.status == "ok":
                 self._usual = round(job.run.train_seconds + job.run.eval_seconds, 3)
+            self._sizes.learn(job.run)
             self._tell(job, "done")
             run = replace(job.run, wall_seconds=round(time.monotonic() - started, 3))
         return RunResult(run, failure, self.environment(), self.binding(trial))
@@ -247,19 +258,51 @@ class Evaluator:
     def _phases(self, job: _Job) -> None:
         self._tell(job, "preflight")
         self._export(job)
+        reply = self._preflight(self.hook, job.tree, job.cancel) if self.hook else {}
+        if self.study.budget.smoke_seconds and job.purpose in smoke.BEFORE and job.trial.oid not in self._smoked:
+            self._smoked.add(job.trial.oid)
+            self._smoke(job, scored=reply.get("smoke") is True)
         if self.hook is None:
             self._read_metric(job, self._train(job))
-            return
-        self._preflight(self.hook, job.tree, job.cancel)
-        with Scoring(self.hook, pipes=bool(self.study.recipe.predict)) as scoring:
-            self.hook.warm("measure")
-            self.hook.warm("preflight")
+        else:
+            self._work(self.hook, job)
+
+    def _work(self, hook: Hook, job: _Job, *, scored: bool = True) -> None:
+        """Train, weigh, and where it is asked for score."""
+        with Scoring(hook, pipes=bool(self.study.recipe.predict)) as scoring:
+            hook.warm("measure")
+            hook.warm("preflight")
             self._train(job)
             # What training left beside its files must not reach the predictor uncounted: only the artefact goes on.
             remove(job.tree)
             self._export(job)
-            self._measure(self.hook, job)
-            self._score(scoring, job)
+            self._measure(hook, job)
+            if scored:
+                self._score(scoring, job)
+
+    def _smoke(self, job: _Job, *, scored: bool) -> None:
+        """The same in small, in folders of its own; _Stopped where the trial can't work."""
+        small = replace(job, top=job.top / "smoke", budget=smoke.limits(job.budget, self._sizes), smoke=True)
+        found = None
+        try:
+            small.top.mkdir()
+            self._export(small)
+            if self.hook is None:
+                self._train(small)
+            else:
+                self._work(self.hook, small, scored=scored)
+        except _Stopped as stopped:
+            found = smoke.meaning(stopped.status, stopped.failure)
+        finally:
+            remove(small.top)
+        spent, size = round(small.run.total_seconds + small.run.warmup_seconds, 3), small.run.artefact_bytes
+        peak = small.run.peak_memory_bytes
+        job.run = replace(job.run, smoke_seconds=spent, smoke_bytes=size, peak_memory_bytes=peak)
+        if found is not None:
+            late = found[1].phase != "smoke train"  # and would have come to light after the training
+            if late and (saved := round(self._usual - spent, 3)) > 0:
+                job.run = replace(job.run, saved_seconds=saved, saved_by="smoke")
+            raise _Stopped(*found)
 
     def _export(self, job: _Job) -> None:
         """Bytes on disk are the bytes of the commit; a tree that can't be written safely ends here."""
@@ -271,18 +314,16 @@ class Evaluator:
             raise _Stopped("harness_abort", Failure("harness", "Export", (error.message,))) from None
         job.artefact.mkdir(exist_ok=True)
 
-    def _preflight(self, hook: Hook, tree: Path, cancel: threading.Event | None) -> None:
-        reply = hook.call("preflight", {"tree": str(tree), "limits": self._limits()}, cancel)
+    def _preflight(self, hook: Hook, tree: Path, cancel: threading.Event | None) -> dict[str, Any]:
+        """The hook's reply where all is well."""
+        reply = hook.call("preflight", {"tree": str(tree), "limits": _limits(self.study.budget)}, cancel)
         if reply.get("ok") is True:
-            return
+            return reply
         status, lines = reply.get("status"), reply.get("lines", [])
         if status not in ("preflight_crash", "size_blocked") or not isinstance(lines, list):
             raise HookFault("the hook's preflight said neither ok nor why not")
         told = tuple(failures.tidy(str(line)) for line in lines)
         raise _Stopped(status, Failure("preflight", str(reply.get("label", status))[:80], told))
-
-    def _limits(self) -> dict[str, int]:
-        return {"artefact_bytes": self.study.budget.artefact_bytes}
 
     def _world(self, job: _Job, *, training: bool) -> World:
         """Training sees the training data and writes the artefact; predicting sees the artefact and no data."""
@@ -301,6 +342,8 @@ class Evaluator:
             env |= {"GITRESEARCH_READY": str(gate.handle), "GITRESEARCH_WARMUP_SECONDS": f"{budget.warmup_seconds:g}"}
         if channel is not None:
             env["GITRESEARCH_PROGRESS"] = str(channel.handle)
+        if job.smoke:
+            env[smoke.VARIABLE] = "1"
         if budget.clock == "cpu":
             env |= ONE_THREAD
         return replace(world, env=env)
@@ -327,7 +370,7 @@ class Evaluator:
 
     def _train(self, job: _Job) -> bytes:
         """The training run's log; _Stopped where it did not end well."""
-        budget = self.study.budget.train_seconds
+        budget = job.budget.train_seconds
         self._tell(job, "train", 0.0, budget)
         job.forecast = Forecast(budget)
         job.channel = Channel(job.forecast.hear)
@@ -352,7 +395,7 @@ class Evaluator:
 
     def _gate(self, job: _Job) -> AbstractContextManager[object]:
         """Give the job the gate that the study's budget asks for, its data behind it."""
-        seconds = self.study.budget.warmup_seconds
+        seconds = job.budget.warmup_seconds
         if not seconds:
             return nullcontext()
         hand_over: Callable[[], None] = lambda: None  # noqa: E731
@@ -386,7 +429,7 @@ class Evaluator:
             raise _Stopped("crash", Failure(phase, label, lines))
 
     def _measure(self, hook: Hook, job: _Job) -> None:
-        request = {"tree": str(job.tree), "artefact": str(job.artefact), "limits": self._limits()}
+        request = {"tree": str(job.tree), "artefact": str(job.artefact), "limits": _limits(job.budget)}
         reply = hook.call("measure", request, job.cancel)
         if "invalid" in reply:
             raise _Stopped("invalid", Failure("measure", "artefact", (failures.tidy(str(reply["invalid"])),)))
@@ -394,7 +437,7 @@ class Evaluator:
         if isinstance(size, bool) or not isinstance(size, int):
             raise HookFault("the hook's measure gave no artefact_bytes")
         job.run = replace(job.run, artefact_bytes=size)
-        cap = self.study.budget.artefact_bytes
+        cap = job.budget.artefact_bytes
         if cap and size > cap:
             parts = reply.get("parts", {})
             told = ", ".join(f"{name} {count}" for name, count in parts.items()) if isinstance(parts, dict) else ""
@@ -403,10 +446,10 @@ class Evaluator:
 
     def _score(self, scoring: Scoring, job: _Job) -> None:
         """The hook's metrics. With a predict command, the hook talks to the sandboxed predictor through two pipes."""
-        budget = self.study.budget.eval_seconds
+        budget = job.budget.eval_seconds
         self._tell(job, "score", 0.0, budget)
         request: dict[str, Any] = {"tree": str(job.tree), "artefact": str(job.artefact), "seed": job.seed}
-        request["held_out"] = str(self.data.get("held_out", ""))
+        request |= {"held_out": str(self.data.get("held_out", ""))} | ({"smoke": True} if job.smoke else {})
         if not self.study.recipe.predict:
             self._take(job, scoring.ask(request, 0.0, job.cancel), None)
             return
@@ -471,7 +514,8 @@ class Evaluator:
 
     def _tell(self, job: _Job, phase: str, used: float = 0.0, budget: float = 0.0) -> None:
         said = (job.forecast.share, job.forecast.metric) if job.forecast and phase == "train" else (None, None)
-        self.on_event(Event(job.trial.oid, job.top.name, job.purpose, phase, used, budget, *said))
+        phase = "smoke" if job.smoke else phase
+        self.on_event(Event(job.trial.oid, job.name, job.purpose, phase, used, budget, *said))
 
     def environment(self) -> dict[str, Any]:
         """What the runs ran on."""
@@ -488,6 +532,10 @@ class Evaluator:
             "hook": self.hook.digest if self.hook else "",
             "data": self.data_digest,
         }
+
+
+def _limits(budget: Budget) -> dict[str, int]:
+    return {"artefact_bytes": budget.artefact_bytes}
 
 
 def _interpreter(python: str) -> str:

@@ -86,6 +86,8 @@ class Run:
     warmup_seconds: float = 0.0  # before the task's clock; told where there were any
     saved_seconds: float = 0.0  # that ending it early spared, by an estimate; told with the reason where there were any
     saved_by: str = ""
+    smoke_seconds: float = 0.0  # of the smoke run before it, told where there was one
+    smoke_bytes: int = 0  # of the artefact that it left
 
     @property
     def total_seconds(self) -> float:
@@ -320,11 +322,14 @@ def _utf8(text: str) -> str:
     return found
 
 
+_TOLD = ("warmup_seconds", "saved_seconds", "saved_by", "smoke_seconds", "smoke_bytes")
+
+
 def _run_table(run: Run) -> dict[str, Any]:
     table: dict[str, Any] = {"seed": run.seed, "purpose": run.purpose, "status": run.status}
     table |= {"train_seconds": run.train_seconds, "eval_seconds": run.eval_seconds, "wall_seconds": run.wall_seconds}
     table |= {"peak_memory_bytes": run.peak_memory_bytes, "artefact_bytes": run.artefact_bytes, "started": run.started}
-    told = {name: getattr(run, name) for name in ("warmup_seconds", "saved_seconds", "saved_by") if getattr(run, name)}
+    told = {name: value for name in _TOLD if (value := getattr(run, name))}
     return table | told | {"metrics": dict(run.metrics)}
 
 
@@ -363,6 +368,8 @@ def _run(table: Mapping[str, Any]) -> Run:
         warmup_seconds=_number(table.get("warmup_seconds", 0.0)),
         saved_seconds=_number(table.get("saved_seconds", 0.0)),
         saved_by=_text(table.get("saved_by", "")),
+        smoke_seconds=_number(table.get("smoke_seconds", 0.0)),
+        smoke_bytes=_integer(table.get("smoke_bytes", 0)),
     )
 
 

@@ -109,6 +109,7 @@ class Budget:
     eval_seconds: float = 600.0
     clock: str = "cpu"
     warmup_seconds: float = 0.0  # before the real data is there and the clock starts; 0: it is there from the start
+    smoke_seconds: float = 0.0  # for each part of the smoke run before a trial's first run; 0: there is none
     artefact_bytes: int = 0  # 0: no cap
     accelerator: bool = False  # a run needs one: said before the first where the machine has none
     memory_mb: int = 8_000
@@ -123,6 +124,8 @@ class Budget:
             require(name, getattr(self, name) > 0, "must be more than 0")
         for name in ("artefact_bytes", "warmup_seconds"):
             require(name, getattr(self, name) >= 0, "must not be negative")
+        within = 0 <= self.smoke_seconds < self.train_seconds
+        require("smoke_seconds", within, "must be 0 or more, and less than train_seconds")
 
 
 @dataclass(frozen=True)
@@ -385,10 +388,14 @@ class Study:
 
     @property
     def longest_run(self) -> float:
-        """Wall seconds that a run takes at most: training, three calls of the hook, the talk with the predictor."""
+        """Wall seconds that a run takes at most: training, three calls of the hook, the talk with the predictor;
+        and where there is a smoke run before it, that."""
         trains = self.budget.warmup_seconds + self.budget.train_seconds
         waits = WALL_FACTOR * trains + TALK_FACTOR * self.budget.eval_seconds + 3 * WALL_GRACE
         waits += ACCELERATOR_WAIT if self.budget.clock == "wall" else 0.0
+        if self.budget.smoke_seconds:
+            waits += (2 * WALL_FACTOR + TALK_FACTOR) * self.budget.smoke_seconds + 3 * WALL_GRACE
+            waits += 2 * self.evaluator.hook_seconds
         return waits + 3 * self.evaluator.hook_seconds
 
     @property

@@ -51,6 +51,7 @@ ORDER = [
         "handover",
         "failures",
         "forecast",
+        "smoke",
         "hooks",
         "data",
         "model",

@@ -129,6 +129,7 @@ def test_every_part_can_be_given() -> None:
         (GOOD + "[budget]\nprocesses = true\n", "budget.processes must be a whole number, not True"),
         (GOOD + "[budget]\nclock = 'sun'\n", "budget.clock must be one of cpu, wall"),
         (GOOD + "[budget]\nartefact_bytes = -1\n", "budget.artefact_bytes must not be negative"),
+        (GOOD + "[budget]\nsmoke_seconds = 600\n", "smoke_seconds must be 0 or more, and less than train_seconds"),
         (GOOD + "[seeds]\nconfirm = 1\n", "seeds.confirm must be 2 to 1000"),
         (GOOD + "[study_budget]\nhours = -1\n", "study_budget.hours must not be negative"),
         (GOOD + "[decision]\nalpha = 1\n", "decision.alpha must lie between 0 and 1"),

@@ -139,10 +139,13 @@ def told(node: Node, outcome: Outcome | None) -> str:
     if outcome.failure:
         parts.append(render.quoted("\n".join(outcome.failure.lines)))
     metrics = sorted({name for run in outcome.runs for name in run.metrics})
-    warm, spared = (any(getattr(run, name) for run in outcome.runs) for name in ("warmup_seconds", "saved_seconds"))
+    warm, tried, spared = (
+        any(getattr(run, name) for run in outcome.runs) for name in ("warmup_seconds", "smoke_seconds", "saved_seconds")
+    )
     rows = [
         {"purpose": run.purpose, "seed": run.seed, "status": run.status}
         | {name: run.metrics.get(name, "") for name in metrics}
+        | ({"smoke s": run.smoke_seconds} if tried else {})
         | ({"warm-up s": run.warmup_seconds} if warm else {})
         | {"train s": run.train_seconds, "eval s": run.eval_seconds, "wall s": run.wall_seconds}
         | {"MB": round(run.peak_memory_bytes / 1e6), "artefact": run.artefact_bytes}

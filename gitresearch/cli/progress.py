@@ -57,7 +57,7 @@ class Plain:
         key = (event.trial, event.run)
         if self.phases.get(key) != event.phase:
             self.phases[key] = event.phase
-            if event.phase in ("train", "score"):
+            if event.phase in ("smoke", "train", "score"):
                 self.line(f"{event.trial[:8]}  {event.phase:<9} {event.purpose}, budget {event.budget:g} s")
             elif event.phase == "in use":
                 told = f"somebody else is on the accelerator; waiting for {event.budget:g} s at most"
