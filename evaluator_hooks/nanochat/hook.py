@@ -60,6 +60,8 @@ MAX_BYTES = 4 << 30
 MADE = "mini-core-1"  # the folder of what prepare makes; a change of splits or tasks is another name and digest
 TASKS_SHA256 = "2ae721a0213b40ababab8f871841942a212d6ff7fbb496ffe775a44aa62afdae"
 WINDOW, WINDOWS = 96, 128  # of held-out text, for bits per byte
+# A smoke run: of each task so many items that the longest prompts, with ten shots, are among them; and of the text.
+SMOKE_ITEMS, SMOKE_CHARACTERS = 12, 20_000
 
 
 class Invalid(Exception):
@@ -166,7 +168,7 @@ def preflight(request: dict[str, Any]) -> dict[str, Any]:
     size, cap = code_bytes(tree), request["limits"]["artefact_bytes"]
     if cap and size > cap:
         return _doomed("size_blocked", "code_too_large", [f"the code alone takes {size} of {cap} bytes"])
-    return {"ok": True, "code_bytes": size}
+    return {"ok": True, "smoke": True, "code_bytes": size}
 
 
 def _parse_error(path: Path) -> tuple[str, int, str] | None:
@@ -257,7 +259,7 @@ def _artefact_file(folder: int, name: str) -> Iterator[int]:
 
 
 def score(request: dict[str, Any]) -> dict[str, Any]:
-    """The metric, each task's part in it, and bits per byte of held-out text."""
+    """The metric, each task's part in it, and bits per byte of held-out text; in a smoke run of little of it all."""
     core, bundle, tokens = beside("core"), beside("bundle"), beside("tokens")
     settings, held_out = request["settings"], Path(request["held_out"])
     full = settings.get("scale", "mini") == "full"
@@ -269,12 +271,15 @@ def score(request: dict[str, Any]) -> dict[str, Any]:
         with _folder(request["artefact"]) as folder, _artefact_file(folder, MERGES) as handle:
             tokenizer = tokens.Tokens(os.pread(handle, tokens.MAX_JSON + 1, 0))  # the one byte more is refused
         tasks = bundle.read(held_out / ("eval_bundle" if full else "tasks"))
-        text = held_out_text(held_out)
-        asked = core.questions(tasks, tokenizer.encode, int(settings.get("items_per_task", 0)))
+        text, most = held_out_text(held_out), int(settings.get("items_per_task", 0))
+        twice = int(settings.get("asked_twice", 48))
+        if request.get("smoke"):
+            text, most, twice = text[:SMOKE_CHARACTERS], SMOKE_ITEMS, min(twice, SMOKE_ITEMS)
+        asked = core.questions(tasks, tokenizer.encode, most)
         asked += core.windows(tokenizer.encode([text])[0], WINDOW, WINDOWS)
         talk = core.Talk(to_trial, source, tokenizer.vocab, settings.get("logits", "float32"))
         rows, tolerance = int(settings.get("rows", 384)), float(settings.get("tolerance", 0.01))
-        answers = core.interrogate(asked, talk, rows, int(settings.get("asked_twice", 48)), tolerance)
+        answers = core.interrogate(asked, talk, rows, twice, tolerance)
     found = dict(core.metrics(tasks, core.accuracies(asked, answers), "core" if full else "mini_core"))
     return {"metrics": found | bits_per_byte(asked, answers, tokenizer) | {"items": len(asked)}}
 

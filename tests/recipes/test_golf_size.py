@@ -99,7 +99,7 @@ def test_other_code_is_not_guessed_at(tree: Path, name: str, old: str, new: str)
     change(tree, "model.py", r"= 64 ", "= 160 ")
     assert hook.read_levers(tree)
     change(tree, name, old, new)
-    assert asked(tree) == {"ok": True, "code_bytes": hook.code_bytes(tree)}
+    assert asked(tree) == {"ok": True, "smoke": True, "code_bytes": hook.code_bytes(tree)}
 
 
 def test_changes_that_shape_nothing_are_seen_through(tree: Path) -> None:
