@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 from gitresearch import accelerator, data, failures, machine, sandbox
 from gitresearch.accelerator import Accelerators
+from gitresearch.curves import Bar
 from gitresearch.errors import FormatError, GitResearchError
 from gitresearch.forecast import FORESEEN, Forecast
 from gitresearch.handover import Handover
@@ -101,6 +102,7 @@ class _Job:
     seed: int
     cancel: threading.Event | None
     run: Run
+    bar: Bar | None = None
     gate: Gate | None = None  # of a study that lets its trials warm up
     shown: Path | None = None  # the data folder that opens with it
     forecast: Forecast | None = None  # while it trains
@@ -193,12 +195,14 @@ class Evaluator:
         if self.work is not None:
             self.work.close()
 
-    def run(self, trial: Trial, seed: int, purpose: str, cancel: threading.Event | None = None) -> RunResult:
-        """Execute the trial once. Never raises for what a trial or the hook does."""
+    def run(
+        self, trial: Trial, seed: int, purpose: str, cancel: threading.Event | None = None, bar: Bar | None = None
+    ) -> RunResult:
+        """Execute the trial once, or until it can't reach the bar. Never raises for what a trial or the hook does."""
         started = time.monotonic()
         self.work = self.work or Workdir(self.cache / "work")
         with self.work.borrowed(f"run-{trial.short}") as top:
-            job = _Job(trial, top, purpose, seed, cancel, Run(seed, purpose, "ok", started=now()))
+            job = _Job(trial, top, purpose, seed, cancel, Run(seed, purpose, "ok", started=now()), bar)
             failure = self._attempt(job)
             if self._alone and job.run.status != "harness_abort" and (others := self.accelerators.spoilt()):
                 job.run = replace(job.run, status="harness_abort", metrics={}, saved_seconds=0.0, saved_by="")
@@ -329,7 +333,7 @@ class Evaluator:
         """The training run's log; _Stopped where it did not end well."""
         budget = self.study.budget.train_seconds
         self._tell(job, "train", 0.0, budget)
-        job.forecast = Forecast(budget)
+        job.forecast = Forecast(budget, job.bar)
         job.channel = Channel(job.forecast.hear)
         with job.channel.held(), self._gate(job):
             ended = sandbox.run(
@@ -338,7 +342,8 @@ class Evaluator:
             )  # fmt: skip
         job.run = replace(
             job.run, train_seconds=self._seconds(ended), peak_memory_bytes=ended.peak_memory_bytes,
-            warmup_seconds=round(ended.warmup_seconds, 3),
+            warmup_seconds=round(ended.warmup_seconds, 3), curve=tuple(job.forecast.curve.values),
+            foretold=job.forecast.foretold,
         )  # fmt: skip
         if ended.stopped_by in FORESEEN:
             status, failure = job.forecast.failure(ended.stopped_by)

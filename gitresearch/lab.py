@@ -14,13 +14,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Protocol
 
-from gitresearch import decision, drift, looks, witness
+from gitresearch import curves, decision, drift, looks, witness
+from gitresearch.curves import Bar, Experience
 from gitresearch.decision import Reference, Verdict
 from gitresearch.errors import GitResearchError
 from gitresearch.evaluate import RunResult
 from gitresearch.lineage import Lineage, Node
 from gitresearch.noise import Spread
-from gitresearch.outcome import DRIFT, REPRODUCE, REVOKED, Failure, Outcome, Run, is_revoked, now, summarise, utc
+from gitresearch.outcome import DRIFT, REPRODUCE, REVOKED, TIMES, Failure, Outcome, Run, is_revoked, now, summarise, utc
 from gitresearch.repo import Repo, Start
 from gitresearch.study import Study
 from gitresearch.trial import Trial
@@ -29,7 +30,9 @@ from gitresearch.trial import Trial
 class Runs(Protocol):
     """What the lab needs of an evaluator: one execution of one trial with one seed."""
 
-    def run(self, trial: Trial, seed: int, purpose: str, cancel: threading.Event | None = None) -> RunResult: ...
+    def run(
+        self, trial: Trial, seed: int, purpose: str, cancel: threading.Event | None = None, bar: Bar | None = None
+    ) -> RunResult: ...
     def foresee(self, files: Mapping[str, bytes]) -> str: ...
 
 
@@ -47,6 +50,7 @@ class Lab:
         self.details: dict[str, Outcome] = {}
         self.lineage = Lineage(study.objective)
         self._lost: Mapping[str, Sequence[Start]] = {}
+        self.experience = Experience(study, repo.outcome)
         self.on_settled: Callable[[Trial, Outcome], None] = lambda _trial, _outcome: None
         self.reload()
 
@@ -105,11 +109,13 @@ class Lab:
         wanted = wanted or (self.study.seeds.baseline if purpose == "baseline" else self.study.seeds.confirm)
         return max(0, wanted - sum(run.purpose == purpose and run.status == "ok" for run in done))
 
-    def _run(self, trial: Trial, purpose: str, cancel: threading.Event | None) -> RunResult:
+    def _run(self, trial: Trial, purpose: str, cancel: threading.Event | None, bar: Bar | None = None) -> RunResult:
         """One run on a seed drawn now: every run of the lab begins here, and is on record first."""
         seed = draw_seed()
+        if bar is not None and seed % curves.CHECKED == 0:
+            bar = replace(bar, let_on=True)
         self.repo.start(trial.oid, seed, purpose)
-        return self.runs.run(trial, seed, purpose, cancel)
+        return self.runs.run(trial, seed, purpose, cancel, bar)
 
     @contextmanager
     def _books(self, oid: str) -> Iterator[Outcome | None]:
@@ -200,7 +206,7 @@ class Lab:
             if made[purpose]:
                 made[purpose] -= 1
                 continue
-            result = self._run(trial, purpose, cancel)
+            result = self._run(trial, purpose, cancel, None if done else self._bar(trial, reference))
             if _cancelled(cancel, result):
                 return None
             runs.append(result.run)
@@ -213,6 +219,19 @@ class Lab:
         if trial.operator == "replicate":
             found = decision.replicated(self.study, found, done, self._scored(trial.parents[0]))
         return self._record(trial, runs, found, result)
+
+    def _bar(self, trial: Trial, reference: Reference) -> Bar | None:
+        """What a trial's first run has to be able to reach; None where only its end can tell."""
+        if trial.operator == "replicate" or self.study.decision.rule != "two-tier":
+            return None
+        metric = self.study.objective.metric
+        if metric in TIMES:
+            return curves.time_bar(self.study, reference.score, reference.noise.get(metric, looks.UNKNOWN))
+        with self.lock:
+            past = [node for node in self.lineage.recent(curves.RECENT) if node.score is not None]
+            trials = [node.trial for node in past if node.trial.operator not in ("baseline", "replicate")]
+            pairs = [(one.oid, one.parents[0]) for one in trials]
+            return self.experience.bar(trial.parents[0], pairs, reference.score)
 
     def _scored(self, oid: str) -> Reference | None:
         """A trial's score as something to compare with."""

@@ -34,18 +34,22 @@ STATUSES = (
     "size_blocked",
     "train_budget_overrun",
     "eval_budget_overrun",
+    "early_stop",
     "resource_limit",
     "invalid",
     "harness_abort",
 )
 MEASURED = frozenset({"baseline", "keep", "discard", "disqualified"})  # these carry a score
-FAILED = frozenset(STATUSES) - MEASURED
+EARLY_STOP = "early_stop"  # ended by what its own progress foretold: no score, and no failure either
+FAILED = frozenset(STATUSES) - MEASURED - {EARLY_STOP}
 # What a study may be scored by of a run: no hook reports it, the evaluator measures it.
+TIMES = frozenset({"train_seconds", "total_seconds"})  # of these, what a run can't take back once it is spent
 OWN_METRICS = frozenset({"train_seconds", "eval_seconds", "total_seconds", "artefact_bytes", "peak_memory_bytes"})
 REPRODUCE = "reproduce"  # a witness's runs, which enter no score, verdict, claim or estimate of noise
 DRIFT = "drift"  # the baseline once more, to see whether it moved: enters no score either
 PURPOSES = ("baseline", "screen", "head", "confirm", DRIFT, REPRODUCE)
 WITNESS, REVOKED = "witness", "revoked"  # labels
+_WHERE_TOLD = ("warmup_seconds", "saved_seconds", "saved_by", "foretold")
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -86,6 +90,8 @@ class Run:
     warmup_seconds: float = 0.0  # before the task's clock; told where there were any
     saved_seconds: float = 0.0  # that ending it early spared, by an estimate; told with the reason where there were any
     saved_by: str = ""
+    curve: tuple[float, ...] = ()  # what it said of itself in each tenth of its training; advice, and in no score
+    foretold: float = 0.0  # the share of its training at which its curve foretold that it can't win; 0: it never did
 
     @property
     def total_seconds(self) -> float:
@@ -324,7 +330,8 @@ def _run_table(run: Run) -> dict[str, Any]:
     table: dict[str, Any] = {"seed": run.seed, "purpose": run.purpose, "status": run.status}
     table |= {"train_seconds": run.train_seconds, "eval_seconds": run.eval_seconds, "wall_seconds": run.wall_seconds}
     table |= {"peak_memory_bytes": run.peak_memory_bytes, "artefact_bytes": run.artefact_bytes, "started": run.started}
-    told = {name: getattr(run, name) for name in ("warmup_seconds", "saved_seconds", "saved_by") if getattr(run, name)}
+    told = {name: getattr(run, name) for name in _WHERE_TOLD if getattr(run, name)}
+    told |= {"curve": list(run.curve)} if run.curve else {}
     return table | told | {"metrics": dict(run.metrics)}
 
 
@@ -363,6 +370,8 @@ def _run(table: Mapping[str, Any]) -> Run:
         warmup_seconds=_number(table.get("warmup_seconds", 0.0)),
         saved_seconds=_number(table.get("saved_seconds", 0.0)),
         saved_by=_text(table.get("saved_by", "")),
+        curve=tuple(_number(value) for value in table.get("curve", ())),
+        foretold=_number(table.get("foretold", 0.0)),
     )
 
 

@@ -164,6 +164,8 @@ class Decision:
     a claim looks at the gate again); at 0.5 the mean itself counts, where that is the task's rule. `stop_alpha` is how
     often seeds may end early though the trial is as good as what it is compared with; 0: they never do. Every
     `drift_every` trials the baseline runs again, to see whether it moved; 0: never.
+    `curve_alpha` is for recipes that report their progress in the metric's units: how many of all first runs may be
+    stopped by their curve although they would have won; 0: none is stopped.
     """
 
     rule: str = "two-tier"
@@ -172,12 +174,14 @@ class Decision:
     gate_alpha: float = 0.05
     stop_alpha: float = 0.05
     drift_every: int = 20
+    curve_alpha: float = 0.0
 
     def check(self) -> None:
         choice("rule", self.rule, ("two-tier", "strict-improvement"))
         require("alpha", 0 < self.alpha < 1, "must lie between 0 and 1")
         require("gate_alpha", 0 < self.gate_alpha <= 0.5, "must be more than 0 and at most 0.5, the point mean")
         require("stop_alpha", 0 <= self.stop_alpha < 0.5, "must be 0 or more and less than 0.5")
+        require("curve_alpha", 0 <= self.curve_alpha < 0.5, "must be 0 or more and less than 0.5")
         require("every", self.every >= 1, "must be at least 1")
         require("drift_every", self.drift_every >= 0, "must not be negative")
 

@@ -35,6 +35,7 @@ ORDER = [
         "noise",
         "looks",
         "drift",
+        "curves",
         "decision",
         "policy",
         "intoto",

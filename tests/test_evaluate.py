@@ -20,6 +20,7 @@ import pytest
 
 from gitresearch import accelerator
 from gitresearch.accelerator import Accelerators
+from gitresearch.curves import Bar
 from gitresearch.errors import GitResearchError
 from gitresearch.evaluate import Evaluator, Event, RunResult
 from gitresearch.hooks import HookFault, strict_reply
@@ -703,6 +704,9 @@ def say(*words):
 """
 
 
+CURVE = "for n in range(21): say(n, 20, 4); time.sleep(0.1)\n" + GOOD
+
+
 @pytest.mark.parametrize(
     ("code", "status", "label"),
     [
@@ -719,6 +723,20 @@ def test_a_run_that_is_certain_to_be_waste(bench: Make, code: str, status: str, 
     assert 0 < result.run.saved_seconds <= 3
     assert result.run.saved_by == label
     assert Outcome.parse(replace(outcome(), runs=(result.run,)).note()).runs == (result.run,)
+
+
+def test_a_run_that_cannot_win_any_more(bench: Make) -> None:
+    """It ends at the mark where its curve is out of reach, and the note tells by what; its curve is on record too."""
+    made = bench(budget="train_seconds = 9")
+    bar = Bar(made.evaluator.study.objective, 2.0, (-1.0,) * 9, slack=0.5, known=9, level=0.1)
+    trial = add_trial(made.repo, "try", edits={"train.py": (SAYS + CURVE).encode()})
+    result = made.evaluator.run(trial, 7, "screen", None, bar)
+    assert "at best" in failed(result, "early_stop", "train", "curve")
+    assert (result.run.curve, result.run.foretold, result.run.saved_by) == ((4.0,) * 3, 0.3, "early_stop")
+    assert 0 < result.run.saved_seconds < 9
+    assert Outcome.parse(replace(outcome(), runs=(result.run,)).note()).runs == (result.run,)
+    let_on = made.evaluator.run(trial, 7, "screen", None, replace(bar, let_on=True)).run
+    assert (let_on.status, let_on.foretold, len(let_on.curve), let_on.saved_by) == ("ok", 0.3, 9, "")
 
 
 def test_what_a_run_says_is_shown_and_counts_for_nothing(bench: Make) -> None:

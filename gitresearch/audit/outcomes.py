@@ -10,8 +10,10 @@ from gitresearch.decision import Reference
 from gitresearch.noise import Spread
 from gitresearch.outcome import (
     DRIFT,
+    EARLY_STOP,
     FAILED,
     OWN_METRICS,
+    TIMES,
     Outcome,
     Run,
     firsthand,
@@ -116,7 +118,9 @@ def _status(study: Study, trial: Trial, outcome: Outcome) -> Wrong:
     told = outcome.summary.status
     done = [run for run in outcome.runs if run.status != "harness_abort"]
     bad = [run for run in done if run.status != "ok"]
-    if told in FAILED:
+    if told == EARLY_STOP:
+        yield from _early(study, done)
+    elif told in FAILED:
         ends = outcome.runs if told == "harness_abort" else done
         last = ends[-1].status if ends else "nothing"
         if last != told:
@@ -128,6 +132,14 @@ def _status(study: Study, trial: Trial, outcome: Outcome) -> Wrong:
         yield "a status that its runs give", f"it says {told}, and a run ended in {bad[-1].status}"
     else:
         yield from _verdict(study, trial, outcome, done)
+
+
+def _early(study: Study, done: Sequence[Run]) -> Wrong:
+    """Only a first run may end early, where the study stops those that can't win."""
+    stops = study.decision.curve_alpha > 0 or study.objective.metric in TIMES
+    ends = [(run.purpose, run.status) for run in done]
+    if ends != [("screen", EARLY_STOP)] or not stops or study.decision.rule != "two-tier":
+        yield "a status that its runs give", f"it says {EARLY_STOP}, which this study and these runs don't give"
 
 
 def _verdict(study: Study, trial: Trial, outcome: Outcome, done: Sequence[Run]) -> Wrong:

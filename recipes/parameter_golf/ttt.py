@@ -46,7 +46,7 @@ class Learner:
         for _ in range(PASSES):
             with torch.enable_grad():
                 logits, _ = self.model(history[:, :-1])
-                value = loss(logits[:, -new:], history[:, -new:])
+                value, _ = loss(logits[:, -new:], history[:, -new:])
                 grads = torch.autograd.grad(value, self.weights, allow_unused=True)
             for weight, grad in zip(self.weights, grads, strict=True):
                 weight.grad = grad

@@ -85,16 +85,23 @@ def test_going_through_the_blocks_again_takes_no_weights(parts: Parts) -> None:
 def test_the_plain_loss_is_the_score(parts: Parts) -> None:
     """With nothing switched on it is the mean of -log p; each switch changes it the way it says."""
     logits, targets = torch.randn(2, 5, 9), torch.randint(9, (2, 5))
-    plain = parts("loss").loss(logits, targets)
+    plain, told = parts("loss").loss(logits, targets)
     nats = -logits.log_softmax(-1).gather(-1, targets[..., None])[..., 0]
 
     torch.testing.assert_close(plain, nats.mean())
-    focal = parts("loss", FOCAL=1.0).loss(logits, targets)
+    assert told == plain
+    smooth, told = parts("loss", LABEL_SMOOTHING=0.1).loss(logits, targets)
+    torch.testing.assert_close(
+        smooth, torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), label_smoothing=0.1)
+    )
+    torch.testing.assert_close(told, nats.mean())
+    focal, told = parts("loss", LABEL_SMOOTHING=0.0, FOCAL=1.0).loss(logits, targets)
     torch.testing.assert_close(focal, (nats * (1 - (-nats).exp())).mean())
-    early = parts("loss", FOCAL=0.0, EARLY=0.5, RAMP=2).loss(logits, targets)
+    early, told = parts("loss", FOCAL=0.0, EARLY=0.5, RAMP=2).loss(logits, targets)
     torch.testing.assert_close(early, (nats * torch.tensor([0.5, 0.75, 1, 1, 1])).mean())
-    squares = parts("loss", EARLY=1.0, Z_LOSS=0.5).loss(logits, targets) - plain
+    squares = parts("loss", EARLY=1.0, Z_LOSS=0.5).loss(logits, targets)[0] - plain
     torch.testing.assert_close(squares, 0.5 * logits.logsumexp(-1).square().mean())
+    torch.testing.assert_close(told, nats.mean())
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from gitresearch.agents.offline.effects import Effects, Similarity
 from gitresearch.agents.offline.history import Point, Scene, Values
 from gitresearch.agents.offline.levers import Lever
 from gitresearch.agents.offline.literals import Value
+from gitresearch.outcome import EARLY_STOP
 from gitresearch.study import Objective
 
 # Found on the made-up problems 0 to 23 of benchmarks/search.py and checked on 40 others: docs/decisions/0012.
@@ -108,7 +109,7 @@ class Steer:
         worst = max((sign * score for score in scores), default=0.0)
         out: list[tuple[Values, float | None]] = []
         for point in self.scene.points.values():
-            failed = worst if point.node.failed else None
+            failed = worst if point.node.failed or point.node.status == EARLY_STOP else None
             out.append((point.values, failed if point.score is None else sign * point.score))
         return out
 
@@ -119,6 +120,10 @@ class Steer:
         measured = [(p, self.objective.gain(p.score, base)) for p in points if p.score is not None and base is not None]
         if not measured:
             return None, None
+        # A run that was stopped since it could not win is taken to be as bad as the usual loss.
+        losses = sorted(gain for _, gain in measured if gain < 0)
+        usual = losses[len(losses) // 2] if losses else 0.0
+        measured += [(p, usual) for p in points if p.node.status == EARLY_STOP]
         alike = Similarity(self.scene.levers)
         chosen = _latest(measured)
         sizes = sorted(abs(gain) for _, gain in chosen if gain)
