@@ -10,6 +10,7 @@ head rule are the loop's own for both: `next_turn`, one screening run, a fresh r
 How the surface is made (`Surface`), for each repetition from its own seed, before any arm is run. None of it looks at
 what the agent assumes, and its parts were fixed before the agent was tuned:
 
+* a lever does something only where the recipe says that it does;
 * each numeric lever has an optimum drawn uniformly over its domain and a loss of |distance|^q, q = 1, 1.5 or 2;
   each other choice has a normal effect an option. Strengths are log-normal (sigma 1.2): few levers matter;
 * one pair of levers for every two levers interacts: the optimum of one moves with the other;
@@ -160,7 +161,8 @@ class Surface:
         for a, b, strength in self.pairs:
             term = self.terms[b]
             shifts[a] = shifts.get(a, 0.0) + strength * (term.place(values[b]) - term.place(self.start[b]))
-        return sum(term.loss(values[key], shifts.get(key, 0.0)) for key, term in self.terms.items())
+        working = ((key, term) for key, term in self.terms.items() if term.lever.works(values))
+        return sum(term.loss(values[key], shifts.get(key, 0.0)) for key, term in working)
 
     def loss(self, values: Mapping[str, Value]) -> float:
         return START + self.unit * (self.raw(values) - self.raw(self.start))

@@ -139,5 +139,10 @@ def _domain(line: ast.Assign | ast.AnnAssign, text: str, where: str) -> tuple[as
     if isinstance(annotation, ast.Subscript) and kind == "Literal":
         return annotation.slice, text
     if isinstance(annotation, ast.Subscript) and kind == "Annotated" and isinstance(annotation.slice, ast.Tuple):
-        return annotation.slice.elts[-1], f'"{text}"'
+        inner, *told = annotation.slice.elts
+        if isinstance(inner, ast.Subscript) and ast.unparse(inner.value) == "Literal":
+            return inner.slice, text
+        ranges = [one for one in told if isinstance(one, ast.Constant) and ".." in str(one.value)]
+        if ranges:
+            return ranges[0], f'"{text}"'
     raise ValueError(f"{where} states no domain")

@@ -152,8 +152,8 @@ def test_git_research_completes_verbs(tmp_path: Path) -> None:
 
 PROGRAM = """\
 # Ä comment before, so that bytes and characters differ.
-WIDTH: Annotated[int, "8..64"] = 16  # ü
-HEADS: Literal[1, 2] = 2
+WIDTH: Annotated[int, "8..64", "if USE_GPU"] = 16  # ü
+HEADS: Annotated[Literal[1, 2], "if WIDTH"] = 2
 USE_GPU: bool = False
 BOTH, OTHER = 1, 2
 TWICE = 1
@@ -208,8 +208,8 @@ def test_the_full_scale_has_other_constants_and_its_own_study(scaled: Callable[[
 
     assert made["study.toml"] == b"large"
     assert program.splitlines()[1:4] == [
-        'WIDTH: Annotated[int, "256..1024 step 64"] = 768  # ü',
-        "HEADS: Literal[6, 12] = 6",
+        'WIDTH: Annotated[int, "256..1024 step 64", "if USE_GPU"] = 768  # ü',
+        'HEADS: Annotated[Literal[6, 12], "if WIDTH"] = 6',
         "USE_GPU: bool = True",
     ]
     assert program.splitlines()[4:] == PROGRAM.splitlines()[4:]

@@ -13,7 +13,7 @@ LABEL_SMOOTHING: Annotated[float, "0..0.1"] = 0.0
 Z_LOSS: Annotated[float, "0..1e-3"] = 0.0  # weight of log²Z, which keeps logits small (PaLM, Chowdhery et al. 2022)
 FOCAL: Annotated[float, "0..1"] = 0.0  # tokens weigh (1 - p) to this power: less where they are known (Lin et al. 2017)
 EARLY: Annotated[float, "0..1"] = 1.0  # weight of a window's first token, which has no context; 1 is reached by RAMP
-RAMP: Literal[8, 16, 32] = 16  # tokens
+RAMP: Annotated[Literal[8, 16, 32], "if EARLY != 1.0"] = 16  # tokens
 
 
 def loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,6 +25,7 @@ CANDIDATES = 16  # drawn; out of many more the luckiest guess wins, not the best
 COUNTS = (5, 3, 2)  # how often a candidate turns one, two, three levers
 SUGGESTED = 8  # one candidate in so many takes what TPE suggests
 NEAR, STEP = 0.3, 0.2  # share of the draws that stay near the present value, and how near (1: the whole range)
+WOKEN = 0.5  # share of the levers that a move brings to life which move with it
 CURIOSITY = 0.2  # share of the uncertainty that counts as a chance of gain
 CAUTION = 12  # power of the chance to run to the end: a failure costs a trial and teaches no score
 WRECK = 4  # losses above so many usual effects are drawn in
@@ -70,18 +71,31 @@ class Steer:
 
     def _changes(self, rng: random.Random) -> list[dict[str, Value]]:
         """One to three levers, set to what TPE suggests or to anything."""
-        scene = self.scene
-        own = {key: scene.levers[key] for key in scene.own}
+        own = self._working
         good = tpe.suggest(own, self._tried(), 2, self.seed)
         out = []
         for i in range(CANDIDATES):
             count = rng.choices((1, 2, 3), COUNTS)[0]
             keys = rng.sample(list(own), min(count, len(own)))
             values = rng.choice(good) if i % SUGGESTED == 1 else {key: drawn(own[key], rng) for key in keys}
-            move = {key: values[key] for key in keys if values[key] != scene.here[key]}
-            if move:
-                out.append(move)
-        return out
+            out.append(self._sense({key: values[key] for key in keys}, rng))
+        return [move for move in out if move]
+
+    @property
+    def _working(self) -> dict[str, Lever]:
+        """The specialist's levers that do anything where they stand; all, where none does."""
+        levers = {key: self.scene.levers[key] for key in self.scene.own}
+        return {key: lever for key, lever in levers.items() if lever.works(self.scene.here)} or levers
+
+    def _sense(self, move: Mapping[str, Value], rng: random.Random) -> dict[str, Value]:
+        """A move without what would change nothing; what it wakes may move with it, since its value was nobody's."""
+        scene = self.scene
+        there = {**scene.here, **move}
+        woken = (scene.levers[key] for key in scene.own if key not in move and not scene.levers[key].works(scene.here))
+        more = {lever.key: drawn(lever, rng) for lever in woken if lever.works(there) and rng.random() < WOKEN}
+        there |= more
+        wanted = {**move, **more}.items()
+        return {key: to for key, to in wanted if to != scene.here[key] and scene.levers[key].works(there)}
 
     def _repairs(self, rng: random.Random) -> list[dict[str, Value]]:
         """Keep part of what failed: some of its levers go back, all or half the way, or another lever makes room."""
@@ -97,9 +111,9 @@ class Steer:
             keep = rng.randrange(len(changed)) if len(changed) > 1 else 0
             move = {key: value for j, (key, value) in enumerate(back.items()) if j != keep or len(changed) == 1}
             if i % 2:
-                other = rng.choice(scene.own)
+                other = rng.choice(list(self._working))
                 move = {other: anywhere(scene.levers[other], rng)}
-            out.append({key: value for key, value in move.items() if value != scene.here[key]})
+            out.append(self._sense(move, rng))
         return [move for move in out if move]
 
     def _tried(self) -> list[tuple[Values, float | None]]:
