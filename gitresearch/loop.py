@@ -154,7 +154,7 @@ class Loop:
     def _assess_next(self) -> Callable[[], None] | None:
         for node in self.lab.lineage.pending():
             oid = node.trial.oid
-            if self.plan.only and oid not in self.plan.only:
+            if (self.plan.only and oid not in self.plan.only) or self.lab.lineage.twin(node.trial):
                 continue
             if oid not in self.state.working and self.state.elsewhere.get(oid, 0.0) < time.monotonic():
                 self.state.working.add(oid)

@@ -27,6 +27,7 @@ from gitresearch.repo import Repo
 from gitresearch.spending import tally
 from gitresearch.study import Study, load
 from gitresearch.trial import Hypothesis, Trial
+from tests.build import add_trial as make_trial
 from tests.build import git, outcome
 from tests.fakes import FakeAgent, FakeRuns
 
@@ -258,6 +259,21 @@ def test_the_same_files_are_not_evaluated_twice(repo: Repo, study: Study) -> Non
 
     assert report.proposed == 2
     assert sorted(node.trial.subject for node in loop.lab.lineage)[1:] == ["set VALUE to 0.8", "set VALUE to 0.9"]
+
+
+def test_what_another_clone_measured_under_another_name_is_left(repo: Repo, study: Study) -> None:
+    """Of two trials with the same files one is evaluated; the other waits, unless it is there to be measured again."""
+    run_loop(repo, study, [0.9], trials=1)
+    known = next(record.trial for record in repo.trials("s") if record.trial.subject == "set VALUE to 0.9")
+    edits = {"train.py": repo.read_file(known.oid, "train.py")}
+    told = {"study": "s", "specialist": "one"}
+    twin = make_trial(repo, "thought of elsewhere", known.parents, edits, **told)
+    again = make_trial(repo, "measure it again", [known], edits, operator="replicate", **told)
+    loop, runs, _ = make_loop(repo, study, [], trials=0)
+    loop.run()
+    assert twin.tree == again.tree == known.tree
+    assert loop.lab.lineage.twin(twin) == loop.lab.lineage[known.oid]
+    assert {oid for oid, purpose in runs.history if purpose == "screen"} == {again.oid}
 
 
 @dataclass

@@ -363,6 +363,11 @@ def evaluate(trials: tuple[str, ...], jobs: int | None, allow_unsandboxed: bool,
     lab = open_lab(opened, progress, allow_unsandboxed)
     for trial in wanted:
         lab.reopen(trial)
+        if twin := lab.lineage.twin(trial):
+            hint = f"gitresearch propose --operator replicate --parent {twin.trial.short}"
+            raise GitResearchError(
+                f"{trial.short} has the same files as {twin.trial.short}, which has an outcome", hint
+            )
     plan = Plan(jobs=jobs or default_jobs(opened.study), only=frozenset(trial.oid for trial in wanted))
     report = attended(Loop(lab, None, plan, stop := Stop(), progress).run, lab, stop, progress)
     for trial in wanted:
