@@ -44,7 +44,8 @@ FAILED = frozenset(STATUSES) - MEASURED
 OWN_METRICS = frozenset({"train_seconds", "eval_seconds", "total_seconds", "artefact_bytes", "peak_memory_bytes"})
 REPRODUCE = "reproduce"  # a witness's runs, which enter no score, verdict, claim or estimate of noise
 DRIFT = "drift"  # the baseline once more, to see whether it moved: enters no score either
-PURPOSES = ("baseline", "screen", "head", "confirm", DRIFT, REPRODUCE)
+HOLDOUT = "holdout"  # scored on a second hidden split, which nothing is decided by: enters no score either
+PURPOSES = ("baseline", "screen", "head", "confirm", DRIFT, HOLDOUT, REPRODUCE)
 WITNESS, REVOKED = "witness", "revoked"  # labels
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -250,10 +251,12 @@ def summarise(status: str, metric: str, runs: Sequence[Run], at: str, **more: An
     claim was made (`claimed`) its seeds alone count: those before it got the trial to be the head.
 
     The run that got a trial chosen is a lucky one by selection (winner's curse); it never enters the score again. Nor
-    does a witness's, one that looks for drift, nor any run of an invalid outcome, which has no score.
+    does a witness's, one that looks for drift or is scored on the holdout, nor any run of an invalid outcome, which has
+    no score.
     """
     stood_on = firsthand(runs)
-    scored = [run for run in stood_on if metric in run.metrics and run.purpose != DRIFT and status != "invalid"]
+    aside = (DRIFT, HOLDOUT)
+    scored = [run for run in stood_on if metric in run.metrics and run.purpose not in aside and status != "invalid"]
     counted = ("confirm",) if more.get("claimed") else ("head", "confirm")
     fresh = [run for run in scored if run.purpose in counted]
     values = [run.metrics[metric] for run in fresh or scored]
