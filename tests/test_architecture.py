@@ -35,6 +35,7 @@ ORDER = [
         "noise",
         "looks",
         "drift",
+        "holdout",
         "decision",
         "policy",
         "intoto",
