@@ -405,8 +405,11 @@ def _boolean(value: Any) -> bool:
 
 
 def _refuse_nonfinite(value: Any) -> None:
-    """TOML knows nan and inf; an outcome does not: comparisons with them decide wrongly without a sound."""
+    """TOML knows nan and inf; an outcome does not: comparisons with them decide wrongly without a sound. Nor does it
+    hold a whole number beyond TOML's 64 bits, which no float may be compared with."""
     if isinstance(value, float) and not math.isfinite(value):
         raise FormatError("an outcome holds a number that is not finite")
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise FormatError("an outcome holds a whole number of more than 64 bits")
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ():
         _refuse_nonfinite(item)
