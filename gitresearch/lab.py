@@ -218,8 +218,8 @@ class Lab:
 
     def _query(self, outcome: Outcome, oid: str) -> int:
         """A trial's place among those that were ever scored on the holdout. What was taken back counts: it was seen."""
-        if holdout.QUERY in outcome.decision:
-            return int(outcome.decision[holdout.QUERY])
+        if isinstance(told := outcome.decision.get(holdout.QUERY), int):
+            return told
         back = (node.trial.oid for node in self.lineage if node.summary and node.summary.label == REVOKED)
         others = [
             *(one for name, one in self.details.items() if name != oid),
