@@ -136,18 +136,23 @@ def warns(outcome: Outcome) -> bool:
 
 def told(outcome: Outcome) -> str:
     """The facts in words; empty where there are none. They may be any note's, so nothing is taken for true."""
-    fact = {name: f"{value:.4g}" if isinstance(value, float) else str(value)
-            for name, value in facts_of(outcome).items()}  # fmt: skip
+    known = facts_of(outcome)
+    fact = {name: f"{value:.4g}" if isinstance(value, float) else str(value) for name, value in known.items()}
     begins = {"grown": "the gap to the holdout has grown", "steady": "the gap to the holdout is steady"}
     begins["failed"] = f"scored on the holdout it ended in {fact.get('ended', 'a failure')}"
-    words = [begins.get(fact.get("verdict", ""), "the holdout")] if fact else []
+    words = []
     if "score" in fact:
-        words.append(f"{fact['score']} there (n={fact.get('n', '?')}), worse by {fact.get('gap', '?')}")
+        words.append(f"{fact['score']} there (n={fact.get('n')}), {_apart(known.get('gap'))} than on the held-out data")
     if "growth" in fact:
         sure = f", p = {fact['p']}" if "p" in fact else ""
-        words.append(
-            f"the baseline worse by {fact.get('base_gap', '?')}: {fact['growth']} more, standard error "
-            f"{fact.get('se', '?')}{sure}; it gains {fact.get('gain', '?')} there"
-        )
+        words.append(f"the baseline {_apart(known.get('base_gap'))}")
+        words.append(f"grown by {fact['growth']}, standard error {fact.get('se')}{sure}")
+        words.append(f"it gains {fact.get('gain')} there")
     words += [f"query {fact['query']} of it"] if "query" in fact else []
-    return ": ".join([words[0], "; ".join(words[1:])]) if len(words) > 1 else "".join(words)
+    begin = begins.get(fact.get("verdict", ""), "the holdout") if fact else ""
+    return f"{begin}: {'; '.join(words)}" if words else begin
+
+
+def _apart(gap: object) -> str:
+    """A gap as people say it."""
+    return f"{abs(gap):.4g} {'better' if gap < 0 else 'worse'}" if isinstance(gap, float) else str(gap)

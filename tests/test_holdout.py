@@ -33,7 +33,7 @@ from gitresearch.sandbox import Sandbox
 from gitresearch.serve import Service
 from gitresearch.study import Objective, Study, StudyError, load
 from gitresearch.trial import Trial
-from tests.build import git, plain_repo
+from tests.build import git, outcome, plain_repo
 from tests.fakes import FakeAgent, FakeRuns
 from tests.test_lab import killed
 from tests.test_loop import Quiet, value_of
@@ -109,6 +109,21 @@ def test_what_has_no_spread_or_failed_has_no_growth_to_judge() -> None:
     assert holdout.facts(STUDY, bad[1:] + bad[:1], {"claim_n": "2"}) == {
         "holdout_ended": "crash", "holdout_verdict": "failed",
     }  # fmt: skip
+
+
+def test_the_words_for_people() -> None:
+    """Better and worse instead of signs; a note that tells nonsense is told as it is, and ends nobody."""
+    _, facts = sides(1.0, STUDY)
+    said = Outcome(outcome().summary, decision=facts)
+    assert holdout.told(said) == (
+        "the gap to the holdout is steady: 1.95 there (n=2), 0.4 worse than on the held-out data; the baseline 0.25 "
+        "worse; grown by 0.15, standard error 0.1133, p = 0.1214; it gains 0.3 there; query 1 of it"
+    )
+    better = replace(said, decision=facts | {"holdout_gap": -0.4})
+    assert "0.4 better than" in holdout.told(better)
+    odd = replace(said, decision={"holdout_growth": True, "holdout_score": "x", "holdout_verdict": 7})
+    assert holdout.told(odd).startswith("the holdout: x there (n=None), None than")
+    assert holdout.told(outcome()) == ""
 
 
 def test_chance_seldom_warns_and_a_planted_overfit_does() -> None:
@@ -234,7 +249,7 @@ def test_the_baseline_and_what_is_confirmed_are_scored_on_it(with_holdout: tuple
     assert [found[value].decision[holdout.QUERY] for value in (0.9, 0.5, 0.3)] == [1, 2, 3]
     assert [found[value].decision["holdout_verdict"] for value in (0.9, 0.5, 0.3)] == ["steady", "steady", "grown"]
     assert found[0.3].decision["holdout_growth"] == pytest.approx(0.5, abs=0.003)
-    assert holdout.told(found[1.0]).startswith("the holdout: 8.771 there (n=2), worse by 7.771")
+    assert holdout.told(found[1.0]).startswith("the holdout: 8.771 there (n=2), 7.771 worse than on the held-out data")
     assert findings(loop) == []
     assert [word.split(": ")[1] for word in watcher.words] == ["the gap to the holdout has grown"] * 2
 
