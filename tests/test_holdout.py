@@ -264,6 +264,18 @@ def test_nothing_is_decided_by_it(with_holdout: tuple[Loop, FakeAgent, Quiet], t
     assert sorted(bare(briefs(loop)).split("\n")) == sorted(bare(briefs(with_holdout[0])).split("\n"))
 
 
+def test_a_run_on_it_is_no_new_ground(with_holdout: tuple[Loop, FakeAgent, Quiet]) -> None:
+    """A specialist that rests for want of edits is woken by a keep, and not by its run on the holdout."""
+    loop, best = with_holdout[0], with_holdout[0].lab.lineage.best
+    assert best is not None
+    told = by_value(loop)[0.3]
+    loop.state.fruitless["one"] = 3
+    loop._settled(best.trial, told)
+    assert (told.runs[-1].purpose, loop.state.fruitless["one"]) == (HOLDOUT, 3)
+    loop._settled(best.trial, holdout.without(told))
+    assert not loop.state.fruitless
+
+
 def plain(loop: Loop) -> dict[float, Any]:
     """What stands in the outcomes, without the holdout, and without names and times."""
     found = {}
