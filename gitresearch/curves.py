@@ -18,12 +18,13 @@ from dataclasses import dataclass, field
 
 from gitresearch.looks import stop_level
 from gitresearch.noise import Spread, t_above
-from gitresearch.outcome import OWN_METRICS, TIMES, Outcome, Run, firsthand, mean
+from gitresearch.outcome import OWN_METRICS, TIMES, Outcome, Run, mean
 from gitresearch.study import Objective, Study
 
 MARKS = tuple(tenth / 10 for tenth in range(1, 10))  # shares of the training
 FIRST_LOOK = 2  # the place of the first mark that a run is judged at: before it learning rates still rise
 RECENT = 100  # trials that surprises are learnt from
+_OF_SCORES = ("baseline", "screen", "head", "confirm")  # what a holdout, a drift or a witness measured decides nothing
 CHECKED = 10  # one run in so many that would be stopped goes on
 HUGE = 1e12  # no metric; what a program says may be any number, and a note holds finite ones
 
@@ -92,8 +93,8 @@ class Curve:
 
 def offsets(runs: Iterable[Run], metric: str) -> tuple[float, ...]:
     """The mean of score less curve at each mark, over the runs that have a whole curve; none where no run has."""
-    found = [run for run in firsthand(tuple(runs)) if run.status == "ok" and len(run.curve) == len(MARKS)]
-    found = [run for run in found if metric in run.metrics]
+    found = [run for run in runs if run.purpose in _OF_SCORES and run.status == "ok" and metric in run.metrics]
+    found = [run for run in found if len(run.curve) == len(MARKS)]
     if not found:
         return ()
     return tuple(mean([run.metrics[metric] - run.curve[place] for run in found]) for place in range(len(MARKS)))

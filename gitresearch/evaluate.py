@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,7 +28,7 @@ from gitresearch.errors import FormatError, GitResearchError
 from gitresearch.forecast import FORESEEN, Forecast
 from gitresearch.handover import Handover
 from gitresearch.hooks import Hook, HookFault, Scoring, export_hook
-from gitresearch.outcome import OWN_METRICS, Failure, Run, now
+from gitresearch.outcome import HOLDOUT, OWN_METRICS, Failure, Run, now
 from gitresearch.sandbox import Channel, Ended, Gate, Limits, Process, Sandbox, World
 from gitresearch.study import TALK_FACTOR, WALL_FACTOR, WALL_GRACE, Study
 from gitresearch.surface import safe_path
@@ -143,6 +144,8 @@ class Evaluator:
         if hook is None:
             return
         found = data.prepare(hook, self.cache)
+        if self.study.seeds.holdout:
+            data.require_holdout(found)
         self.data, self.data_digest = found.folders, found.digest
         self._hide(shown)
 
@@ -178,13 +181,12 @@ class Evaluator:
 
     def _hide(self, folders: Iterable[str]) -> None:
         """The labels must not lie in what a trial is shown."""
-        if "held_out" not in self.data:
-            return
-        held_out = self.data["held_out"].resolve()
-        for folder in (*map(Path, folders), Path("/usr"), *filter(None, [self.data.get("train")])):
-            if held_out.is_relative_to(folder.resolve()):
+        hidden = [self.data[name].resolve() for name in ("held_out", "holdout") if name in self.data]
+        shown = [*map(Path, folders), Path("/usr"), *filter(None, [self.data.get("train")])]
+        for split, folder in product(hidden, shown):
+            if split.is_relative_to(folder.resolve()):
                 raise GitResearchError(
-                    f"trials would see the held-out data in {held_out}: it lies in {folder}",
+                    f"trials would see the held-out data in {split}: it lies in {folder}",
                     "set GITRESEARCH_CACHE to another folder, or mend the hook's prepare",
                 )
 
@@ -411,7 +413,7 @@ class Evaluator:
         budget = self.study.budget.eval_seconds
         self._tell(job, "score", 0.0, budget)
         request: dict[str, Any] = {"tree": str(job.tree), "artefact": str(job.artefact), "seed": job.seed}
-        request["held_out"] = str(self.data.get("held_out", ""))
+        request["held_out"] = str(self.data.get("holdout" if job.purpose == HOLDOUT else "held_out", ""))
         if not self.study.recipe.predict:
             self._take(job, scoring.ask(request, 0.0, job.cancel), None)
             return

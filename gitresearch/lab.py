@@ -14,14 +14,27 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Protocol
 
-from gitresearch import curves, decision, drift, looks, witness
+from gitresearch import curves, decision, drift, holdout, looks, witness
 from gitresearch.curves import Bar, Experience
 from gitresearch.decision import Reference, Verdict
 from gitresearch.errors import GitResearchError
 from gitresearch.evaluate import RunResult
 from gitresearch.lineage import Lineage, Node
 from gitresearch.noise import Spread
-from gitresearch.outcome import DRIFT, REPRODUCE, REVOKED, TIMES, Failure, Outcome, Run, is_revoked, now, summarise, utc
+from gitresearch.outcome import (
+    DRIFT,
+    HOLDOUT,
+    REPRODUCE,
+    REVOKED,
+    TIMES,
+    Failure,
+    Outcome,
+    Run,
+    is_revoked,
+    now,
+    summarise,
+    utc,
+)
 from gitresearch.repo import Repo, Start
 from gitresearch.study import Study
 from gitresearch.trial import Trial
@@ -160,7 +173,8 @@ class Lab:
                     f"the unchanged recipe fails: {outcome.headline.removeprefix('# ')}",
                     f"see gitresearch show {self.baseline.short}, mend the recipe, commit, and run again",
                 )
-            found = replace(decision.calibrated(self.study, runs), arithmetic=drift.facts(self.study, runs))
+            beside = drift.facts(self.study, runs) | holdout.facts(self.study, runs)
+            found = replace(decision.calibrated(self.study, runs), arithmetic=beside)
             outcome = self._record(self.baseline, runs, found, result)
             self.publish_best()
             return outcome
@@ -178,8 +192,47 @@ class Lab:
             if before is None:
                 raise GitResearchError("the outcome of the baseline is gone", "gitresearch audit")
             runs = (*before.runs, result.run)
-            found = drift.facts(self.study, runs)
+            found = drift.facts(self.study, runs) | holdout.facts(self.study, runs)
             return self._write(self.baseline, _folded(replace(before, runs=runs, decision=found)))
+
+    def holdout_due(self) -> str | None:
+        """The trial that is to be scored on the holdout next: the baseline first, then what was confirmed."""
+        with self.lock:
+            known = dict.fromkeys((self.baseline.oid, *self.details)) if self.study.seeds.holdout else {}
+            return next((oid for oid in known if oid in self.details and self._unscored(oid)), None)
+
+    def _unscored(self, oid: str) -> bool:
+        return holdout.lacking(self.study, self.details[oid]) > 0
+
+    def score_on_holdout(
+        self, oid: str, cancel: threading.Event | None = None
+    ) -> tuple[Outcome, Failure | None] | None:
+        """One run of a trial on the holdout, on record beside its others; whatever comes of it, the trial stays what it
+        is. Why it failed is only returned: the lines may quote what no agent is to see."""
+        trial = self.lineage[oid].trial
+        result = self._run(trial, HOLDOUT, cancel)
+        if _cancelled(cancel, result):
+            return None
+        with self._books(oid) as before:
+            if before is None:
+                raise GitResearchError(f"the outcome of {oid[:8]} is gone", "gitresearch audit")
+            runs, first = (*before.runs, result.run), oid == self.baseline.oid
+            baseline = self.details.get(self.baseline.oid)
+            base = None if first or baseline is None else holdout.side(self.study, baseline.runs)
+            found = holdout.facts(self.study, runs, before.decision, base, 0 if first else self._query(before, oid))
+            made = dict(holdout.without(before).decision) | found
+            return self._write(trial, _folded(replace(before, runs=runs, decision=made))), result.failure
+
+    def _query(self, outcome: Outcome, oid: str) -> int:
+        """A trial's place among those that were ever scored on the holdout. What was taken back counts: it was seen."""
+        if isinstance(told := outcome.decision.get(holdout.QUERY), int):
+            return told
+        back = (node.trial.oid for node in self.lineage if node.summary and node.summary.label == REVOKED)
+        others = [
+            *(one for name, one in self.details.items() if name != oid),
+            *filter(None, map(self.repo.outcome, back)),
+        ]
+        return 1 + sum(holdout.QUERY in one.decision for one in others)
 
     def assess(self, trial: Trial, cancel: threading.Event | None = None) -> Outcome | None:
         """Evaluate a trial that has no outcome. None where it was cancelled or somebody else is on it."""

@@ -47,7 +47,8 @@ TIMES = frozenset({"train_seconds", "total_seconds"})  # of these, what a run ca
 OWN_METRICS = frozenset({"train_seconds", "eval_seconds", "total_seconds", "artefact_bytes", "peak_memory_bytes"})
 REPRODUCE = "reproduce"  # a witness's runs, which enter no score, verdict, claim or estimate of noise
 DRIFT = "drift"  # the baseline once more, to see whether it moved: enters no score either
-PURPOSES = ("baseline", "screen", "head", "confirm", DRIFT, REPRODUCE)
+HOLDOUT = "holdout"  # scored on a second hidden split, which nothing is decided by: enters no score either
+PURPOSES = ("baseline", "screen", "head", "confirm", DRIFT, HOLDOUT, REPRODUCE)
 WITNESS, REVOKED = "witness", "revoked"  # labels
 _WHERE_TOLD = ("warmup_seconds", "saved_seconds", "saved_by", "foretold")
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
@@ -256,10 +257,12 @@ def summarise(status: str, metric: str, runs: Sequence[Run], at: str, **more: An
     claim was made (`claimed`) its seeds alone count: those before it got the trial to be the head.
 
     The run that got a trial chosen is a lucky one by selection (winner's curse); it never enters the score again. Nor
-    does a witness's, one that looks for drift, nor any run of an invalid outcome, which has no score.
+    does a witness's, one that looks for drift or is scored on the holdout, nor any run of an invalid outcome, which has
+    no score.
     """
     stood_on = firsthand(runs)
-    scored = [run for run in stood_on if metric in run.metrics and run.purpose != DRIFT and status != "invalid"]
+    aside = (DRIFT, HOLDOUT)
+    scored = [run for run in stood_on if metric in run.metrics and run.purpose not in aside and status != "invalid"]
     counted = ("confirm",) if more.get("claimed") else ("head", "confirm")
     fresh = [run for run in scored if run.purpose in counted]
     values = [run.metrics[metric] for run in fresh or scored]
@@ -411,8 +414,11 @@ def _boolean(value: Any) -> bool:
 
 
 def _refuse_nonfinite(value: Any) -> None:
-    """TOML knows nan and inf; an outcome does not: comparisons with them decide wrongly without a sound."""
+    """TOML knows nan and inf; an outcome does not: comparisons with them decide wrongly without a sound. Nor does it
+    hold a whole number beyond TOML's 64 bits, which no float may be compared with."""
     if isinstance(value, float) and not math.isfinite(value):
         raise FormatError("an outcome holds a number that is not finite")
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise FormatError("an outcome holds a whole number of more than 64 bits")
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ():
         _refuse_nonfinite(item)

@@ -143,16 +143,21 @@ class StudyBudget:
 @dataclass(frozen=True)
 class Seeds:
     """How many seeds each purpose takes: calibration, first look, the head's fresh runs, a claim's confirmation; and up
-    to how many fresh runs a trial gets that only a gate's bound holds back (no more than `head`: none for that)."""
+    to how many fresh runs a trial gets that only a gate's bound holds back (no more than `head`: none for that).
+
+    `holdout` is how many more runs the baseline, and each trial whose claim was confirmed, get that are scored on a
+    second hidden split: nothing is decided by it, and no agent hears of it; 0: none.
+    """
 
     baseline: int = 5
     screen: int = 1
     head: int = 2
     confirm: int = 5
     gate: int = 5
+    holdout: int = 0
 
     def check(self) -> None:
-        for name, least in (("baseline", 2), ("screen", 1), ("head", 1), ("confirm", 2), ("gate", 0)):
+        for name, least in (("baseline", 2), ("screen", 1), ("head", 1), ("confirm", 2), ("gate", 0), ("holdout", 0)):
             require(name, least <= getattr(self, name) <= 1000, f"must be {least} to 1000")
 
 
@@ -345,6 +350,12 @@ class Study:
         for gate in self.gates if self.evaluator.pattern else ():
             measured = gate.metric == self.objective.metric
             require("gates", measured, f"asks for {gate.metric!r}, and a pattern measures one metric: use a hook")
+        if self.seeds.holdout:
+            require(
+                "seeds.holdout", bool(self.evaluator.hook), "needs evaluator.hook: a pattern reads what a recipe prints"
+            )
+            claims = self.decision.rule == "two-tier"
+            require("seeds.holdout", claims, "is for what a claim confirms, which decision.rule = 'two-tier' makes")
         for path in self.knowledge:
             require("knowledge", _is_relative(path), f"holds {path!r}, which leaves the repository")
 

@@ -36,6 +36,7 @@ ORDER = [
         "looks",
         "drift",
         "curves",
+        "holdout",
         "decision",
         "policy",
         "intoto",

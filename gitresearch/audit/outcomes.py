@@ -12,6 +12,7 @@ from gitresearch.outcome import (
     DRIFT,
     EARLY_STOP,
     FAILED,
+    HOLDOUT,
     OWN_METRICS,
     TIMES,
     Outcome,
@@ -50,7 +51,9 @@ def check(study: Study, trial: Trial, outcome: Outcome, pins: Pins) -> Wrong:
     yield from figures(study, outcome)
     if is_revoked(outcome) or is_witness(outcome):
         return
-    yield from _status(study, trial, replace(outcome, runs=tuple(firsthand(outcome.runs))))
+    # How a run on the holdout ended is no part of the verdict.
+    decided = tuple(run for run in firsthand(outcome.runs) if run.purpose != HOLDOUT)
+    yield from _status(study, trial, replace(outcome, runs=decided))
     if "claim" in outcome.decision:
         yield from _claim(study, outcome)
     else:

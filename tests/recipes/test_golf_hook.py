@@ -155,8 +155,8 @@ def cache(hook: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return folder
 
 
-def prepare(hook: ModuleType, cache: Path) -> dict[str, str]:
-    reply = hook.answer("prepare", {"cache": str(cache), "settings": {}})
+def prepare(hook: ModuleType, cache: Path, **settings: object) -> dict[str, str]:
+    reply = hook.answer("prepare", {"cache": str(cache), "settings": settings})
     assert isinstance(reply, dict)
     return reply
 
@@ -169,6 +169,25 @@ def test_every_20th_chapter_is_held_out_and_no_other(hook: ModuleType, cache: Pa
 
     assert held_out == ["Verse 1 of 20.\nVerse 2 of 20.", "Verse 1 of 40.\nVerse 2 of 40.", ""]
     assert len(train) == 45 - 2 + 1
+
+
+def test_a_holdout_is_taken_out_of_training(hook: ModuleType, cache: Path) -> None:
+    """Asked for, it is two more chapters that lie where the held-out text would, the held-out ones stay, and it is
+    other data; the study that asks for none has the same as ever."""
+    plain = prepare(hook, cache)
+    reply = prepare(hook, cache, holdout=True)
+    texts = {name: hook.text_of(Path(reply[name])).read_text() for name in ("train", "held_out", "holdout")}
+
+    assert texts["holdout"] == "".join(f"Verse 1 of {c}.\nVerse 2 of {c}.\n\n" for c in (10, 30))
+    assert (Path(reply["holdout"]) / "held_out.txt").is_file()
+    assert texts["held_out"] == (Path(plain["held_out"]) / "held_out.txt").read_text()
+    assert len(texts["train"].split("\n\n")) == 45 - 4 + 1
+    assert "of 10." not in texts["train"]
+    assert reply["digest"] != plain["digest"]
+    assert "holdout" not in prepare(hook, cache)
+    hook.text_of(Path(reply["holdout"])).write_text("easy text")
+    assert "rm -r" in prepare(hook, cache, holdout=True)["error"]
+    assert prepare(hook, cache) == plain
 
 
 def test_preparing_at_once_and_again_gives_one_split(hook: ModuleType, cache: Path) -> None:
@@ -254,8 +273,8 @@ def shards(tmp_path: Path) -> Path:
     return top
 
 
-def prepare_full(hook: ModuleType, data: object) -> dict[str, str]:
-    reply = hook.answer("prepare", {"cache": "", "settings": {"format": "shards", "data": str(data)}})
+def prepare_full(hook: ModuleType, data: object, **more: object) -> dict[str, str]:
+    reply = hook.answer("prepare", {"cache": "", "settings": {"format": "shards", "data": str(data), **more}})
     assert isinstance(reply, dict)
     return reply
 
@@ -278,6 +297,18 @@ def test_token_files_are_named_by_path_and_known_by_digest(
 
     shard(shards / "train/fineweb_train_000001.bin", [1, 2, 4])
     assert prepare_full(hook, shards)["digest"] != named["digest"]
+
+
+def test_a_holdout_of_token_files_is_a_third_folder(hook: ModuleType, shards: Path) -> None:
+    """Looked for where it is asked for, with a table of its own, and part of the digest."""
+    plain = prepare_full(hook, shards)
+    assert f"no token files in {shards / 'holdout'}" in prepare_full(hook, shards, holdout=True)["error"]
+    shard(shards / "holdout/fineweb_val_000001.bin", VAL[:5])
+    assert "holds 0 tables" in prepare_full(hook, shards, holdout=True)["error"]
+    (shards / "holdout/bpe.vocab").write_bytes((shards / "held_out/bpe.vocab").read_bytes())
+    asked = prepare_full(hook, shards, holdout=True)
+    assert asked["holdout"] == str(shards / "holdout")
+    assert asked["digest"] != plain["digest"] == prepare_full(hook, shards)["digest"]
 
 
 def _gone(top: Path) -> None:
