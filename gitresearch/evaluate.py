@@ -135,6 +135,7 @@ class Evaluator:
     def prepare(self) -> None:
         """Export the hook and make the data ready. GitResearchError with the command to type where that can't be."""
         machine.require(self.study.budget)
+        accelerator.require(self.study.budget)
         shown = sandbox.interpreter_folders(self.python) if self.box.level != "none" else ()
         self.work = self.work or Workdir(self.cache / "work")
         hook = self._open_hook()
