@@ -364,8 +364,9 @@ class Evaluator:
         job.gate = Gate(limits.wall_seconds, limits.cpu_seconds, hand_over)
         return job.gate.held()
 
-    def _check(self, ended: Ended, phase: str, overrun: str) -> None:
-        """Turn a bad end into its status."""
+    def _check(self, ended: Ended, phase: str, overrun: str, said: str = "") -> None:
+        """Turn a bad end into its status. What the hook `said` of it stands beside a clock's: one that waits for a
+        prediction of another size than its program sends has no other sign."""
         if not ended.began:
             raise _Stopped("harness_abort", Failure("harness", "Sandbox", failures.last_lines(ended.log)))
         if ended.stopped_by == "cancelled":
@@ -374,7 +375,8 @@ class Evaluator:
             used = f"{ended.cpu_seconds:.1f} CPU s, {ended.wall_seconds:.1f} s"
             if ended.stopped_by == "warmup":
                 used = f"{ended.warmup_seconds:.1f} s, and was not ready"
-            raise _Stopped(overrun, Failure(phase, f"{ended.stopped_by}_budget", (f"stopped after {used}",)))
+            told = (f"stopped after {used}", *([failures.tidy(said)] if said else []))
+            raise _Stopped(overrun, Failure(phase, f"{ended.stopped_by}_budget", told))
         if ended.stopped_by:
             facts = f"peak memory {ended.peak_memory_bytes >> 20} MiB, log {ended.log_bytes} bytes"
             if ended.stopped_by == "disk":
@@ -436,7 +438,7 @@ class Evaluator:
         """Metrics out of the hook's reply; how the predictor ended comes first, since it explains a broken talk."""
         metrics = reply.get("metrics")
         if ended is not None and (ended.stopped_by or not ended.began or not reply.keys() & {"metrics", "invalid"}):
-            self._check(ended, "score", "eval_budget_overrun")
+            self._check(ended, "score", "eval_budget_overrun", str(reply.get("crashed", "")))
         if "crashed" in reply:
             raise _Stopped("crash", Failure("score", "prediction", (failures.tidy(str(reply["crashed"])),)))
         if "invalid" in reply:
