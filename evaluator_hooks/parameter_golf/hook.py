@@ -101,7 +101,11 @@ class Unavailable(Exception):
 def prepare(request: dict[str, Any]) -> dict[str, Any]:
     """Both splits. The small scale's lie under the cache, made once; the full scale's where the operator put them."""
     if request.get("settings", {}).get("format") == "shards":
-        return prepare_shards(request["settings"])
+        try:
+            return prepare_shards(request["settings"])
+        except OSError as error:
+            look = f"try: ls -ld {shlex.quote(str(error.filename))}"
+            raise Unavailable(f"{error.filename} can't be read: {error.strerror}; {look}") from None
     cache = Path(request["cache"])
     done = cache / f"{PACKAGE}-{VERSION}-split{VERSION_TAG}"
     try:
@@ -145,7 +149,7 @@ def _digest(splits: Path) -> str:
     except OSError:
         whole = False
     if not whole:
-        raise Unavailable(f"the text in the cache has been changed; remove it with: rm -r {shlex.quote(str(splits))}")
+        raise Unavailable(f"the text in the cache has been changed; try: rm -r {shlex.quote(str(splits))}")
     return digest.hexdigest()
 
 
@@ -210,7 +214,7 @@ def _write_splits(data: bytes, out: Path) -> None:
 
 def prepare_shards(settings: dict[str, Any]) -> dict[str, Any]:
     """Both splits where the operator put them, every file checked. The digest is of all held-out tokens, of the table,
-    and of every training file's name, size and ends."""
+    and of every training file's name, size and ends. The settings may hold it, and the vocabulary, to what is known."""
     data = settings.get("data") or os.environ.get(VARIABLE, "")
     if not data:
         raise Unavailable(f"no folder of FineWeb token files is named; try: export {VARIABLE}=DIR")
@@ -230,8 +234,15 @@ def prepare_shards(settings: dict[str, Any]) -> dict[str, Any]:
                 file.seek(-min(ENDS, path.stat().st_size), os.SEEK_END)
                 digest.update(file.read() if folder == train else b"")
     digest.update(_table(held_out).read_bytes())
-    read_shards(held_out, 0)
-    return {"train": str(train), "held_out": str(held_out), "digest": f"sha256:{digest.hexdigest()}"}
+    _, vocab, _ = read_shards(held_out, 0)
+    if vocab != settings.get("vocab", vocab):
+        told = f"{_table(held_out)} has {vocab} tokens, and the recipe is for {settings['vocab']}"
+        raise Unavailable(f"{told}; try: edit recipes/parameter_golf/tokenizer.py study.toml")
+    found = f"sha256:{digest.hexdigest()}"
+    if settings.get("digest", found) != found:
+        look = f"try: ls -lR {shlex.quote(str(Path(data).absolute()))}"
+        raise Unavailable(f"{data} holds {found}, not the data that study.toml names; {look}")
+    return {"train": str(train), "held_out": str(held_out), "digest": found}
 
 
 def _check_shard(path: Path) -> int:
@@ -276,9 +287,13 @@ def read_shards(held_out: Path, limit: int) -> tuple[Any, int, int]:
 
     parts = [np.fromfile(path, dtype="<u2", offset=HEADER_BYTES) for path in sorted(held_out.glob("*.bin"))]
     tokens = np.concatenate(parts)[: limit or None].astype(np.int64)
-    pieces = [line.partition("\t")[0] for line in _table(held_out).read_text("utf-8").rstrip("\n").split("\n")]
+    look = f"try: ls -l {shlex.quote(str(held_out))}"
+    try:
+        lines = _table(held_out).read_text("utf-8").rstrip("\n").split("\n")
+    except UnicodeDecodeError:
+        raise Unavailable(f"{_table(held_out)} is no UTF-8 text; {look}") from None
+    pieces = [line.partition("\t")[0] for line in lines]
     if int(tokens.max()) >= len(pieces):
-        look = f"try: ls -l {shlex.quote(str(held_out))}"
         raise Unavailable(f"token {int(tokens.max())} is none of the {len(pieces)} in {_table(held_out)}; {look}")
     sizes, spaces, controls = (np.array(column) for column in byte_counts(pieces))
     after_control = np.concatenate([[True], controls[tokens[:-1]]])
