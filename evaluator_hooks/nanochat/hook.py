@@ -116,6 +116,7 @@ def make(cache: Path, staged: Path) -> None:
             (out / name / f"{source}.txt").write_text("\n\n".join(parts[i]), "utf-8")
     texts = builder.Texts({source: parts[1] for source, parts in splits.items()},
                           {source: parts[0] for source, parts in splits.items()})  # fmt: skip
+    print("making mini-CORE's nine tasks of the held-out text", file=sys.stderr, flush=True)
     tasks = [(kind.label, kind.type, kind.chance, builder.build(texts, kind)) for kind in builder.KINDS]
     bundle.write(out / "held_out" / "tasks", tasks)
     made = files_digest(out / "held_out" / "tasks", bundle.files(out / "held_out" / "tasks"))
