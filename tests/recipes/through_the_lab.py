@@ -1,5 +1,6 @@
 """One trial's way through the lab, beside a baseline that is on record: what the tables of labels share."""
 
+import shutil
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +12,12 @@ from gitresearch.repo import Repo
 from gitresearch.sandbox import Sandbox
 from gitresearch.study import Study
 from tests.build import add_trial, record
+
+
+def strongest() -> Sandbox:
+    """Bubblewrap where it is installed."""
+    program = shutil.which("bwrap")
+    return Sandbox("bubblewrap", "bubblewrap", program) if program else Sandbox("none", "limits only")
 
 
 def assessed(repo: Repo, study: Study, box: Sandbox, cache: Path, edits: Mapping[str, bytes], best: float) -> Outcome:
