@@ -365,8 +365,9 @@ class Evaluator:
         return job.gate.held()
 
     def _check(self, ended: Ended, phase: str, overrun: str, said: str = "") -> None:
-        """Turn a bad end into its status. What the hook `said` of it stands beside a clock's: one that waits for a
-        prediction of another size than its program sends has no other sign."""
+        """Turn a bad end into its status. What the hook `said` of it stands above: a program that sends too little and
+        waits has no other sign, and one that the hook hung up on breaks for another reason than its own."""
+        told = (failures.tidy(said),) if said else ()
         if not ended.began:
             raise _Stopped("harness_abort", Failure("harness", "Sandbox", failures.last_lines(ended.log)))
         if ended.stopped_by == "cancelled":
@@ -375,8 +376,7 @@ class Evaluator:
             used = f"{ended.cpu_seconds:.1f} CPU s, {ended.wall_seconds:.1f} s"
             if ended.stopped_by == "warmup":
                 used = f"{ended.warmup_seconds:.1f} s, and was not ready"
-            told = (f"stopped after {used}", *([failures.tidy(said)] if said else []))
-            raise _Stopped(overrun, Failure(phase, f"{ended.stopped_by}_budget", told))
+            raise _Stopped(overrun, Failure(phase, f"{ended.stopped_by}_budget", (*told, f"stopped after {used}")))
         if ended.stopped_by:
             facts = f"peak memory {ended.peak_memory_bytes >> 20} MiB, log {ended.log_bytes} bytes"
             if ended.stopped_by == "disk":
@@ -386,7 +386,7 @@ class Evaluator:
             raise _Stopped("harness_abort", Failure("harness", "NoSpace", (f"no space left in {self.cache}",)))
         if ended.exit_code:
             label, lines = failures.explain(ended.log, ended.signal_name, ended.exit_code)
-            raise _Stopped("crash", Failure(phase, label, lines))
+            raise _Stopped("crash", Failure(phase, label, (*told, *lines)))
 
     def _measure(self, hook: Hook, job: _Job) -> None:
         request = {"tree": str(job.tree), "artefact": str(job.artefact), "limits": self._limits()}

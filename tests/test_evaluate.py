@@ -780,8 +780,10 @@ def test_a_predictor_sees_no_training_leftovers(bench: Make) -> None:
     ],
 )
 def test_a_predictor_that_ends_early(bench: Make, code: str, label: str) -> None:
-    """A predictor that goes away before it was asked everything crashed, by its own exception where it had one."""
-    failed(bench(recipe='predict = "python predict.py"').run(GOOD, {"predict.py": code}), "crash", "score", label)
+    """A predictor that goes away before it was asked everything crashed, by its own exception where it had one; what
+    the hook saw of it is told too."""
+    made = bench(recipe='predict = "python predict.py"')
+    assert "predictor closed" in failed(made.run(GOOD, {"predict.py": code}), "crash", "score", label)
 
 
 def test_a_predictor_that_answers_rubbish(bench: Make) -> None:

@@ -87,6 +87,8 @@ LOOSE = {"model.py": WIDE["model.py"], "quantize.py": (b"zlib.compress(data, 9)"
         ({}, {"train.py": (b"def train() -> None:\n", b"def train() -> None:\n    [][1]\n")}, "crash", "IndexError"),
         ({}, {"model.py": (b"class GPT", b"class (GPT")}, "preflight_crash", "SyntaxError"),
         ({}, {"train.py": (b'{"merges": merges}', b'{"merges": 1}')}, "invalid", "prediction"),
+        ({}, {"train.py": (b"if team.rank == 0", b"if team.rank == 9")}, "invalid", "artefact"),
+        ({}, {"evaluate.py": (b".float() / TEMPERATURE", b".float() * torch.nan")}, "crash", "prediction"),
     ],
 )
 def test_every_label(
