@@ -76,6 +76,9 @@ def prepare(request: dict[str, Any]) -> dict[str, Any]:
     if settings.get("scale", "mini") == "full":
         checked: dict[str, Any] = beside("provided").check(settings, beside("bundle"))
         return checked
+    if settings.get("data"):
+        full = "gitresearch init --recipe nanochat --scale full"
+        raise beside("corpus").Unavailable(f"the small scale reads no text of one's own; try: {full}")
     cache = Path(request["cache"])
     done = cache / MADE
     try:

@@ -106,6 +106,10 @@ def prepare(request: dict[str, Any]) -> dict[str, Any]:
         except OSError as error:
             look = f"try: ls -ld {shlex.quote(str(error.filename))}"
             raise Unavailable(f"{error.filename} can't be read: {error.strerror}; {look}") from None
+    if request.get("settings", {}).get("data"):
+        raise Unavailable(
+            "the small scale reads no text of one's own; try: gitresearch init --recipe golf --scale full"
+        )
     cache = Path(request["cache"])
     done = cache / f"{PACKAGE}-{VERSION}-split{VERSION_TAG}"
     try:

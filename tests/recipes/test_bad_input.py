@@ -114,3 +114,11 @@ def test_fetched_data_that_was_changed(go: Go, tmp_path: Path, name: str) -> Non
     place.parent.mkdir(parents=True)
     place.write_bytes(b"other bytes")
     go(recipe, "mini", told, hint)
+
+
+@pytest.mark.parametrize("recipe", ["golf", "nanochat"])
+def test_a_folder_for_a_text_that_is_given(call: Cli, tmp_path: Path, recipe: str) -> None:  # noqa: F811
+    """The small scales of two recipes have one text: a folder is refused, and not taken for read."""
+    assert call("init", "--recipe", recipe, tmp_path / "study").code == 0
+    said = call("-C", tmp_path / "study", "data", "fetch", "--path", tmp_path)
+    refused(said, "reads no text of one's own", hint=f"--recipe {recipe} --scale full")
