@@ -138,6 +138,7 @@ class Evaluator:
     def prepare(self) -> None:
         """Export the hook and make the data ready. GitResearchError with the command to type where that can't be."""
         machine.require(self.study.budget)
+        accelerator.require(self.study.budget)
         shown = sandbox.interpreter_folders(self.python) if self.box.level != "none" else ()
         self.work = self.work or Workdir(self.cache / "work")
         hook = self._open_hook()
@@ -370,8 +371,10 @@ class Evaluator:
         job.gate = Gate(limits.wall_seconds, limits.cpu_seconds, hand_over)
         return job.gate.held()
 
-    def _check(self, ended: Ended, phase: str, overrun: str) -> None:
-        """Turn a bad end into its status."""
+    def _check(self, ended: Ended, phase: str, overrun: str, said: str = "") -> None:
+        """Turn a bad end into its status. What the hook `said` of it stands above: a program that sends too little and
+        waits has no other sign, and one that the hook hung up on breaks for another reason than its own."""
+        told = (failures.tidy(said),) if said else ()
         if not ended.began:
             raise _Stopped("harness_abort", Failure("harness", "Sandbox", failures.last_lines(ended.log)))
         if ended.stopped_by == "cancelled":
@@ -380,7 +383,7 @@ class Evaluator:
             used = f"{ended.cpu_seconds:.1f} CPU s, {ended.wall_seconds:.1f} s"
             if ended.stopped_by == "warmup":
                 used = f"{ended.warmup_seconds:.1f} s, and was not ready"
-            raise _Stopped(overrun, Failure(phase, f"{ended.stopped_by}_budget", (f"stopped after {used}",)))
+            raise _Stopped(overrun, Failure(phase, f"{ended.stopped_by}_budget", (*told, f"stopped after {used}")))
         if ended.stopped_by:
             facts = f"peak memory {ended.peak_memory_bytes >> 20} MiB, log {ended.log_bytes} bytes"
             if ended.stopped_by == "disk":
@@ -390,7 +393,7 @@ class Evaluator:
             raise _Stopped("harness_abort", Failure("harness", "NoSpace", (f"no space left in {self.cache}",)))
         if ended.exit_code:
             label, lines = failures.explain(ended.log, ended.signal_name, ended.exit_code)
-            raise _Stopped("crash", Failure(phase, label, lines))
+            raise _Stopped("crash", Failure(phase, label, (*told, *lines)))
 
     def _measure(self, hook: Hook, job: _Job) -> None:
         request = {"tree": str(job.tree), "artefact": str(job.artefact), "limits": self._limits()}
@@ -442,7 +445,7 @@ class Evaluator:
         """Metrics out of the hook's reply; how the predictor ended comes first, since it explains a broken talk."""
         metrics = reply.get("metrics")
         if ended is not None and (ended.stopped_by or not ended.began or not reply.keys() & {"metrics", "invalid"}):
-            self._check(ended, "score", "eval_budget_overrun")
+            self._check(ended, "score", "eval_budget_overrun", str(reply.get("crashed", "")))
         if "crashed" in reply:
             raise _Stopped("crash", Failure("score", "prediction", (failures.tidy(str(reply["crashed"])),)))
         if "invalid" in reply:

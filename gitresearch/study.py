@@ -111,6 +111,7 @@ class Budget:
     warmup_seconds: float = 0.0  # before the real data is there and the clock starts; 0: it is there from the start
     artefact_bytes: int = 0  # 0: no cap
     accelerator: bool = False  # a run needs one: said before the first where the machine has none
+    accelerator_mb: int = 0  # and so much memory on each: said before the first where one has less; 0: nothing is asked
     memory_mb: int = 8_000
     disk_mb: int = 2_000
     log_mb: int = 16
@@ -121,8 +122,9 @@ class Budget:
         choice("clock", self.clock, _CLOCKS)
         for name in ("train_seconds", "eval_seconds", "memory_mb", "disk_mb", "log_mb", "processes", "open_files"):
             require(name, getattr(self, name) > 0, "must be more than 0")
-        for name in ("artefact_bytes", "warmup_seconds"):
+        for name in ("artefact_bytes", "warmup_seconds", "accelerator_mb"):
             require(name, getattr(self, name) >= 0, "must not be negative")
+        require("accelerator_mb", self.accelerator or not self.accelerator_mb, "goes with accelerator = true")
 
 
 @dataclass(frozen=True)

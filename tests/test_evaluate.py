@@ -798,8 +798,10 @@ def test_a_predictor_sees_no_training_leftovers(bench: Make) -> None:
     ],
 )
 def test_a_predictor_that_ends_early(bench: Make, code: str, label: str) -> None:
-    """A predictor that goes away before it was asked everything crashed, by its own exception where it had one."""
-    failed(bench(recipe='predict = "python predict.py"').run(GOOD, {"predict.py": code}), "crash", "score", label)
+    """A predictor that goes away before it was asked everything crashed, by its own exception where it had one; what
+    the hook saw of it is told too."""
+    made = bench(recipe='predict = "python predict.py"')
+    assert "predictor closed" in failed(made.run(GOOD, {"predict.py": code}), "crash", "score", label)
 
 
 def test_a_predictor_that_answers_rubbish(bench: Make) -> None:
@@ -818,7 +820,7 @@ def test_a_predictor_that_answers_rubbish(bench: Make) -> None:
     ["import time; time.sleep(60)", *(pytest.param(c, marks=pytest.mark.slow) for c in ("while True: input()", SPIN))],
 )
 def test_a_predictor_that_never_answers(bench: Make, code: str) -> None:
-    """It meets the evaluation's limit; nothing hangs."""
+    """It meets the evaluation's limit, and what the hook still waited for is told; nothing hangs."""
     made = bench(recipe='predict = "python predict.py"', budget="eval_seconds = 0.6")
     began = time.monotonic()
 
@@ -827,7 +829,7 @@ def test_a_predictor_that_never_answers(bench: Make, code: str) -> None:
     if "input" in code:  # it took what there was and waits for more, or saw the end
         assert result.run.status in ("crash", "eval_budget_overrun")
     else:
-        failed(result, "eval_budget_overrun", "score", "wall_budget")
+        assert "closed its output" in failed(result, "eval_budget_overrun", "score", "wall_budget")
     assert time.monotonic() - began < 8
 
 

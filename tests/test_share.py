@@ -174,6 +174,7 @@ def scaled(shipped: Path) -> Callable[[str], Path]:
         (folder / "full" / "study.toml").write_text("large")
         (folder / "full" / "constants.toml").write_text(table)
         (folder / "knowledge" / "rules.md").write_text("rules")
+        (folder / "README.md").write_text("readme")
         (folder / "sub" / "model.py").write_text(PROGRAM, "utf-8")
         (shipped / "evaluator_hooks" / "parameter_golf" / "hook.py").write_text("hook")
         return folder
@@ -182,7 +183,7 @@ def scaled(shipped: Path) -> Callable[[str], Path]:
 
 
 def test_the_small_scale_is_the_recipe_as_it_stands(scaled: Callable[[str], Path]) -> None:
-    """Study and knowledge go to the top, the program and the hook to their folders; full/ stays behind."""
+    """Study, README and knowledge go to the top, the program and the hook to their folders; full/ stays behind."""
     folder = scaled('["sub/model.py"]\nWIDTH = "32"\n')
     (folder / "__pycache__").mkdir()
     (folder / "__pycache__" / "x.pyc").touch()
@@ -190,6 +191,7 @@ def test_the_small_scale_is_the_recipe_as_it_stands(scaled: Callable[[str], Path
     assert share.files("golf") == {
         "study.toml": b"small",
         "knowledge/rules.md": b"rules",
+        "README.md": b"readme",
         "recipes/parameter_golf/sub/model.py": PROGRAM.encode(),
         "evaluator_hooks/parameter_golf/hook.py": b"hook",
     }

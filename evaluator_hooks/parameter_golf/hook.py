@@ -104,7 +104,15 @@ def prepare(request: dict[str, Any]) -> dict[str, Any]:
     """The splits. The small scale's lie under the cache, made once; the full scale's where the operator put them."""
     settings = request.get("settings", {})
     if settings.get("format") == "shards":
-        return prepare_shards(settings)
+        try:
+            return prepare_shards(settings)
+        except OSError as error:
+            look = f"try: ls -ld {shlex.quote(str(error.filename))}"
+            raise Unavailable(f"{error.filename} can't be read: {error.strerror}; {look}") from None
+    if settings.get("data"):
+        raise Unavailable(
+            "the small scale reads no text of one's own; try: gitresearch init --recipe golf --scale full"
+        )
     cache, names = Path(request["cache"]), splits_of(settings)
     done = cache / f"{PACKAGE}-{VERSION}-split{VERSION_TAG}{'-holdout' if 'holdout' in names else ''}"
     try:
@@ -154,7 +162,7 @@ def _digest(splits: Path, names: tuple[str, ...]) -> str:
     except OSError:
         whole = False
     if not whole:
-        raise Unavailable(f"the text in the cache has been changed; remove it with: rm -r {shlex.quote(str(splits))}")
+        raise Unavailable(f"the text in the cache has been changed; try: rm -r {shlex.quote(str(splits))}")
     return digest.hexdigest()
 
 
@@ -219,7 +227,7 @@ def _write_splits(data: bytes, out: Path, names: tuple[str, ...]) -> None:
 
 def prepare_shards(settings: dict[str, Any]) -> dict[str, Any]:
     """The splits where the operator put them, every file checked. The digest is of all hidden tokens, of their tables,
-    and of every training file's name, size and ends."""
+    and of every training file's name, size and ends. The settings may hold it, and the vocabulary, to what is known."""
     data = settings.get("data") or os.environ.get(VARIABLE, "")
     if not data:
         raise Unavailable(f"no folder of FineWeb token files is named; try: export {VARIABLE}=DIR")
@@ -240,8 +248,15 @@ def prepare_shards(settings: dict[str, Any]) -> dict[str, Any]:
                 digest.update(file.read() if folder == train else b"")
     for folder in hidden:
         digest.update(_table(folder).read_bytes())
-        read_shards(folder, 0)
-    return {folder.name: str(folder) for folder in (train, *hidden)} | {"digest": f"sha256:{digest.hexdigest()}"}
+        _, vocab, _ = read_shards(folder, 0)
+        if vocab != settings.get("vocab", vocab):
+            told = f"{_table(folder)} has {vocab} tokens, and the recipe is for {settings['vocab']}"
+            raise Unavailable(f"{told}; try: edit recipes/parameter_golf/tokenizer.py study.toml")
+    found = f"sha256:{digest.hexdigest()}"
+    if settings.get("digest", found) != found:
+        look = f"try: ls -lR {shlex.quote(str(Path(data).absolute()))}"
+        raise Unavailable(f"{data} holds {found}, not the data that study.toml names; {look}")
+    return {folder.name: str(folder) for folder in (train, *hidden)} | {"digest": found}
 
 
 def _check_shard(path: Path) -> int:
@@ -286,9 +301,13 @@ def read_shards(held_out: Path, limit: int) -> tuple[Any, int, int]:
 
     parts = [np.fromfile(path, dtype="<u2", offset=HEADER_BYTES) for path in sorted(held_out.glob("*.bin"))]
     tokens = np.concatenate(parts)[: limit or None].astype(np.int64)
-    pieces = [line.partition("\t")[0] for line in _table(held_out).read_text("utf-8").rstrip("\n").split("\n")]
+    look = f"try: ls -l {shlex.quote(str(held_out))}"
+    try:
+        lines = _table(held_out).read_text("utf-8").rstrip("\n").split("\n")
+    except UnicodeDecodeError:
+        raise Unavailable(f"{_table(held_out)} is no UTF-8 text; {look}") from None
+    pieces = [line.partition("\t")[0] for line in lines]
     if int(tokens.max()) >= len(pieces):
-        look = f"try: ls -l {shlex.quote(str(held_out))}"
         raise Unavailable(f"token {int(tokens.max())} is none of the {len(pieces)} in {_table(held_out)}; {look}")
     sizes, spaces, controls = (np.array(column) for column in byte_counts(pieces))
     after_control = np.concatenate([[True], controls[tokens[:-1]]])

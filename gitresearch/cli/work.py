@@ -116,7 +116,7 @@ def open_lab(opened: Opened, progress: Progress, allow_unsandboxed: bool) -> Lab
     click.get_current_context().call_on_close(evaluator.close)
     evaluator.prepare()
     sandbox.require_accelerators(box, folders.cache(), evaluator.python)
-    if doubt := machine.doubts(opened.study.budget):
+    for doubt in machine.doubts(opened.study.budget, evaluator.python):
         say(doubt)
     return Lab(opened.repo, opened.study, opened.base, evaluator)
 

@@ -205,7 +205,7 @@ def test_a_changed_split_is_refused(hook: ModuleType, cache: Path) -> None:
     text = Path(prepare(hook, cache)["held_out"]) / "held_out.txt"
     text.write_text("easy text")
 
-    assert "rm -r" in prepare(hook, cache)["error"]
+    assert f"; try: rm -r {text.parents[1]}" in prepare(hook, cache)["error"]
 
 
 def test_another_archive_is_refused(hook: ModuleType, cache: Path) -> None:
@@ -273,8 +273,8 @@ def shards(tmp_path: Path) -> Path:
     return top
 
 
-def prepare_full(hook: ModuleType, data: object, **more: object) -> dict[str, str]:
-    reply = hook.answer("prepare", {"cache": "", "settings": {"format": "shards", "data": str(data), **more}})
+def prepare_full(hook: ModuleType, data: object, **settings: object) -> dict[str, str]:
+    reply = hook.answer("prepare", {"cache": "", "settings": {"format": "shards", "data": str(data)} | settings})
     assert isinstance(reply, dict)
     return reply
 
@@ -340,6 +340,14 @@ def _small_table(top: Path) -> None:
     (top / "held_out/bpe.vocab").write_text("<unk>\t0\n")
 
 
+def _binary_table(top: Path) -> None:
+    (top / "held_out/bpe.vocab").write_bytes(b"\xff\xfe")
+
+
+def _folder(top: Path) -> None:
+    (top / "train/more.bin").mkdir()
+
+
 @pytest.mark.parametrize(
     ("harm", "told"),
     [
@@ -350,6 +358,8 @@ def _small_table(top: Path) -> None:
         (_leaked, "trials would see the held-out"),
         (_no_table, "holds 0 tables"),
         (_small_table, "token 7 is none of the 1"),
+        (_binary_table, "bpe.vocab is no UTF-8 text"),
+        (_folder, "more.bin can't be read: Is a directory"),
     ],
 )
 def test_token_files_that_are_not_what_is_asked_for(
@@ -361,6 +371,15 @@ def test_token_files_that_are_not_what_is_asked_for(
 
     assert told in error
     assert "; try: " in error
+
+
+def test_token_files_that_the_study_is_not_about(hook: ModuleType, shards: Path) -> None:
+    """Another digest, or a tokenizer of another size than the recipe's, is refused where study.toml names one."""
+    digest = prepare_full(hook, shards, vocab=len(PIECES))["digest"]
+    assert prepare_full(hook, shards, digest=digest)["digest"] == digest
+
+    assert "not the data that study.toml names; try: " in prepare_full(hook, shards, digest="sha256:0")["error"]
+    assert "has 9 tokens, and the recipe is for 1024; try: " in prepare_full(hook, shards, vocab=1024)["error"]
 
 
 def test_no_folder_is_named(hook: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,6 +68,19 @@ def test_grouped_heads_are_attention_with_keys_written_out(parts: Parts) -> None
     torch.testing.assert_close(layer(x, 0, None)[0], layer.out(wanted))
 
 
+def test_rotary_positions_make_a_match_of_the_distance_alone(parts: Parts) -> None:
+    """q at 7 and k at 3 match as q at 104 and k at 100, whatever stands there, and their lengths stay."""
+    rotate = parts("model").rotate
+    q, k = torch.randn(2, 1, 1, 1, 16, generator=torch.Generator().manual_seed(0))
+
+    def match(a: int, b: int) -> float:
+        assert float(rotate(q, a).norm()) == pytest.approx(float(q.norm()), rel=1e-5)
+        return float((rotate(q, a) * rotate(k, b)).sum())
+
+    assert match(7, 3) == pytest.approx(match(104, 100), abs=1e-4)
+    assert match(7, 3) != pytest.approx(match(17, 3), abs=1e-2)
+
+
 def test_going_through_the_blocks_again_takes_no_weights(parts: Parts) -> None:
     """Two loops over two blocks are four blocks that share their weights."""
     net = tiny(parts)
