@@ -54,6 +54,7 @@ ORDER = [
         "forecast",
         "hooks",
         "data",
+        "reply",
         "model",
         "match",
         "edit",

@@ -17,7 +17,8 @@ from gitresearch.agents import Proposal, ProposalFailed, Request, Usage, trailer
 from gitresearch.agents.desk import Desk, Tool
 from gitresearch.agents.prompt import prompt, rules
 from gitresearch.errors import FormatError
-from gitresearch.model import Call, Model, ModelError, NoTools, Reply
+from gitresearch.model import Model, ModelError, NoTools
+from gitresearch.reply import Call, Reply
 from gitresearch.study import Study
 from gitresearch.text import one_line, tokens
 from gitresearch.trial import Hypothesis
