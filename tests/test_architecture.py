@@ -57,6 +57,7 @@ ORDER = [
         "reply",
         "model",
         "match",
+        "answers",
         "edit",
         "axes",
         "agents",
