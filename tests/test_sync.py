@@ -11,6 +11,7 @@ import pytest
 
 from gitresearch import gitcmd, sync
 from gitresearch.errors import GitResearchError
+from gitresearch.moves import Report
 from gitresearch.repo import Repo, blob_oid
 from gitresearch.trial import BranchName, Hypothesis
 from tests.attacks.victim import Victim
@@ -79,10 +80,10 @@ class Copy:
     def read(self, trial: str, evaluator: str) -> str:
         return self.git("notes", f"--ref=gitresearch/outcomes/{evaluator}", "show", trial)
 
-    def push(self) -> sync.Report:
+    def push(self) -> Report:
         return sync.push(self.repo, say=_quiet)
 
-    def pull(self) -> sync.Report:
+    def pull(self) -> Report:
         return sync.pull(self.repo, say=_quiet)
 
 
