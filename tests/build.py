@@ -37,11 +37,12 @@ def put_raw(repo: Repo, kind: str, data: bytes) -> str:
 
 
 def plain_repo(path: Path, files: Mapping[str, bytes] = FILES) -> Path:
-    """A git repository with one commit of these files; `run.sh` is executable. `path` is new.
+    """A git repository with one commit of these files; `run.sh` is executable. `path` is new, or empty.
 
     The tests ask for few different ones: each is made once by git and copied from then on, at a tenth of the cost.
     """
-    return shutil.copytree(_made_once(tuple(files.items())), path)
+    assert not path.exists() or not any(path.iterdir())
+    return shutil.copytree(_made_once(tuple(files.items())), path, dirs_exist_ok=True)
 
 
 @functools.cache
