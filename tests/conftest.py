@@ -3,6 +3,7 @@
 libgit2 finds configuration by search paths of its own, which it reads once at import; so they are set here too.
 """
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,12 @@ from pygit2.enums import ConfigLevel
 settings.register_profile("quick", max_examples=40, deadline=None)
 settings.register_profile("thorough", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays to the end: the collector need not look through it again and again."""
+    gc.freeze()
+
 
 _CONFIG = """\
 [user]
