@@ -36,13 +36,14 @@ from tests.processes import gone
 
 # Scores the number in artefact/model, or asks a predictor for it; `mode` makes it fail in every way a hook can.
 HOOK = r"""
-import json, os, subprocess, sys, time
+import json, os, sys, time
 verb = sys.argv[1]
 request = json.load(sys.stdin)
 fault = request["settings"].get(verb, "")
 if fault == "exit":
     sys.exit("the hook's last words")
 if fault == "hang":
+    import subprocess
     subprocess.Popen(["sleep", request["settings"]["word"]])
     time.sleep(60)
 if fault:
@@ -393,6 +394,7 @@ def test_resource_limit(bench: Make, budget: str, code: str, label: str) -> None
     assert "MiB" in failed(bench(budget=budget).run(code), "resource_limit", "train", label)
 
 
+@pytest.mark.slow
 def test_a_nested_artefact(bench: Make) -> None:
     """An artefact nested deeper than a walk can go ends the run, not the evaluator, and is removed."""
     made = bench()
@@ -623,6 +625,7 @@ class Crowded(Accelerators):
         return ("process 1 uses 4000 MiB",) if self.looks and self.looks.pop(0) else ()
 
 
+@pytest.mark.slow
 def test_somebody_else_on_the_accelerator(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before a run they are waited for, in time or not; after it its clock is spoilt. Either way the trial is not
     blamed, and a spoilt run has no score. A clock of CPU seconds is not spoilt by them."""
@@ -712,7 +715,7 @@ CURVE = "for n in range(21): say(n, 20, 4); time.sleep(0.1)\n" + GOOD
     [
         ("for n in range(900): say(n, 10**9, 2.5); time.sleep(0.01)", "train_budget_overrun", "projected"),
         ("for n in range(99): say(n, 99, 'nan'); time.sleep(0.1)", "crash", "not_finite"),
-        ("say(0, 9); time.sleep(9)", "train_budget_overrun", "no_first_step"),
+        pytest.param("say(0, 9); time.sleep(9)", "train_budget_overrun", "no_first_step", marks=pytest.mark.slow),
     ],
 )
 def test_a_run_that_is_certain_to_be_waste(bench: Make, code: str, status: str, label: str) -> None:
@@ -792,9 +795,14 @@ def test_a_predictor_sees_no_training_leftovers(bench: Make) -> None:
     [
         ("import sys; sys.exit('no model')", "exit_1"),
         ("import sys; input(); print(1.0); sys.exit(0)", "prediction"),
-        ("import os; os.close(0); os.close(1)", "prediction"),
-        ("import os; input(); os.abort()", "SIGABRT"),
-        ("input(); {}['x']", "KeyError"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("import os; os.close(0); os.close(1)", "prediction"),
+                ("import os; input(); os.abort()", "SIGABRT"),
+                ("input(); {}['x']", "KeyError"),
+            )
+        ),
     ],
 )
 def test_a_predictor_that_ends_early(bench: Make, code: str, label: str) -> None:

@@ -205,6 +205,7 @@ def test_the_control_arm_sees_no_other_trial(repo: Repo) -> None:
         assert "vs" not in said
 
 
+@pytest.mark.slow
 def test_a_real_client_over_stdio(repo: Repo, tmp_path: Path) -> None:
     """The program as an agent starts it: lists its tools, proposes, submits; the trial is in git, and stdout held
     nothing but the protocol."""

@@ -35,7 +35,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-sys.dont_write_bytecode = True  # the hook's folder stays as it was exported
+if __name__ == "__main__":
+    sys.dont_write_bytecode = True  # the hook's folder stays as it was exported
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tests.recipes.nanochat import (
     copier,
     core,
     hook,
+    load,
     scored,
     served,
     uniform,
@@ -292,3 +294,10 @@ def test_preflight_finds_what_is_doomed(tmp_path: Path, name: str, text: str | N
         (tmp_path / name).write_text(text)
 
     assert hook.answer("preflight", {"tree": str(tmp_path), **CAP})["status"] == status
+
+
+def test_whoever_imports_it_goes_on_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only as a program does it keep Python from writing bytecode; else all that is imported later is compiled anew."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    load()
+    assert sys.dont_write_bytecode is False
