@@ -7,13 +7,31 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
+import tomli
+import tomli_w
 
 from gitresearch.cli.main import VERBS, cli
-from gitresearch.study import Agent, Session, load
+from gitresearch.study import (
+    Agent,
+    Budget,
+    Decision,
+    Evaluator,
+    Gate,
+    Objective,
+    Recipe,
+    Seeds,
+    Session,
+    Specialist,
+    Study,
+    StudyBudget,
+    load,
+)
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PACKAGE = CHECKOUT / "gitresearch"
@@ -335,3 +353,28 @@ surface = ["train.py"]
     assert study.prices[0].dollars_cached == 0.125
     for name in (*Agent.__dataclass_fields__, *Session.__dataclass_fields__):
         assert f"{name} = " in shown or name == "session"
+
+
+def test_the_page_of_study_toml_has_every_key_with_its_default() -> None:
+    """Each key that is read stands in docs/study.md, and what is left out counts as the page says."""
+    shown = (CHECKOUT / "docs" / "study.md").read_text("utf-8").partition("```toml\n")[2].partition("```")[0]
+    asked = {match[1] for match in re.finditer(r"^(\w+) = .*\(asked for\)", shown, re.MULTILINE)}
+    table: dict[str, Any] = tomli.loads(shown)
+    alone = {"agent", "prices"}  # on docs/agents.md
+    for cls, told in (
+        (Study, table),
+        *((cls, table[name]) for name, cls in (
+            ("recipe", Recipe), ("objective", Objective), ("budget", Budget), ("study_budget", StudyBudget),
+            ("seeds", Seeds), ("decision", Decision), ("evaluator", Evaluator),
+        )),
+        (Gate, table["gates"][0] | {"at_most": None}),
+        (Specialist, table["specialists"][0]),
+    ):  # fmt: skip
+        for item in fields(cls):
+            assert item.name in told or item.name in alone, f"{cls.__name__}.{item.name}"
+            value = told.get(item.name)
+            if item.name not in asked and not isinstance(value, (dict, list)) and item.name not in alone:
+                assert value == item.default, item.name
+    table["evaluator"] |= {"pattern": "(x)"}
+    table["objective"]["metric"] = table["gates"][0]["metric"]
+    load(tomli_w.dumps(table))
