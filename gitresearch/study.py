@@ -6,12 +6,12 @@ the file is an error that names the line; an unknown key names the nearest known
 
 import difflib
 import re
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
+from gitresearch.asking import Agent, Price, words
 from gitresearch.errors import GitResearchError
 from gitresearch.tables import TableError, Wrong, choice, read, require
 from gitresearch.text import one_line
@@ -19,9 +19,7 @@ from gitresearch.trial import NAME
 
 STUDY_FILE = "study.toml"
 SIGNERS_FILE = "allowed_signers"  # beside it, in the form of ssh-keygen(1)
-AGENTS = ("offline", "openai", "command")
 _DIRECTIONS = ("min", "max")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _CLOCKS = ("cpu", "wall")
 _ROSTER = re.compile(r"specialists|generalist|generics(?::([1-9][0-9]?))?")
 # CPU seconds can't be spent faster than one a second and core; four times that is a process that mostly waits.
@@ -50,8 +48,8 @@ class Recipe:
         return "" if self.root == "." else self.root
 
     def check(self) -> None:
-        require("train", bool(_argv("train", self.train)), "names the command that trains, such as 'python train.py'")
-        _argv("predict", self.predict)
+        require("train", bool(words("train", self.train)), "names the command that trains, such as 'python train.py'")
+        words("predict", self.predict)
         require("root", _is_relative(self.root), "is a folder inside the repository, such as '.' or 'recipes/mine'")
 
 
@@ -213,93 +211,6 @@ class Evaluator:
 
 
 @dataclass(frozen=True)
-class Session:
-    """How long one proposal may talk with its model: calls, tokens in and out, dollars (0: no cap), and seconds."""
-
-    turns: int = 40
-    tokens: int = 1_000_000
-    dollars: float = 0.0
-    seconds: float = 1800.0
-
-    def check(self) -> None:
-        for name in ("turns", "tokens", "seconds"):
-            require(name, getattr(self, name) > 0, "must be more than 0")
-        require("dollars", self.dollars >= 0, "must not be negative")
-
-
-@dataclass(frozen=True)
-class Agent:
-    """Who proposes. `base_url` is for `openai`; `command` is a known coding agent's name or any command line;
-    `model` and `key_env` (the variable that holds the key) are for both."""
-
-    kind: str = "offline"
-    model: str = ""
-    base_url: str = ""
-    command: str = ""
-    key_env: str = "OPENAI_API_KEY"
-    max_tokens: int = 8_000
-    timeout_seconds: float = 300.0
-    temperature: float | None = None
-    lineage: bool = True  # false: the control arm, whose agents see their parent's files and nothing of other trials
-    patience: int = 3  # turns in a row without an edit, after which a specialist rests until something is kept
-    tools: bool = True  # openai: a talk with tools to look around with; false, or where none are taken: answers alone
-    context_tokens: int = 64_000  # what the model takes at once, its answer included
-    brief_tokens: int = 8_000
-    session: Session = field(default_factory=Session)
-    seed: int = 0
-
-    def check(self) -> None:
-        choice("kind", self.kind, AGENTS)
-        require("model", self.kind != "openai" or bool(self.model), "names the model the openai agent asks")
-        require("command", self.kind != "command" or bool(_argv("command", self.command)), "names the program to run")
-        require("max_tokens", self.max_tokens > 0, "must be more than 0")
-        require("timeout_seconds", self.timeout_seconds > 0, "must be more than 0")
-        require("patience", self.patience > 0, "must be more than 0")
-        require("context_tokens", self.context_tokens > self.max_tokens, "must be more than max_tokens")
-        require("brief_tokens", self.brief_tokens >= 500, "must be at least 500")
-        require("key_env", bool(_VARIABLE.fullmatch(self.key_env)), "is the name of a variable, not the key itself")
-        address = not self.base_url or re.fullmatch(r"https?://[^/\s@]+(?:/\S*)?", self.base_url)
-        require("base_url", bool(address), "begins with http:// or https:// and holds no password")
-
-    @property
-    def brief_limit(self) -> int:
-        """How many tokens a brief may take: no more than a third of what goes in."""
-        return min(self.brief_tokens, (self.context_tokens - self.max_tokens) // 3)
-
-
-@dataclass(frozen=True)
-class Price:
-    """What a model's tokens cost, in dollars per million; `model` is a name or a pattern like `gpt-5*`. Cached input
-    costs as much as other input where nothing else is said."""
-
-    model: str
-    dollars_in: float
-    dollars_out: float
-    dollars_cached: float | None = None
-
-    def check(self) -> None:
-        require("model", bool(self.model), "names a model")
-        for name in ("dollars_in", "dollars_out", "dollars_cached"):
-            require(name, (getattr(self, name) or 0.0) >= 0, "must not be negative")
-
-    def dollars(self, tokens_in: int, tokens_cached: int, tokens_out: int) -> float:
-        """What so many tokens cost; cached ones are among those that went in."""
-        cached = min(tokens_cached, tokens_in)
-        each = self.dollars_in if self.dollars_cached is None else self.dollars_cached
-        return ((tokens_in - cached) * self.dollars_in + cached * each + tokens_out * self.dollars_out) / 1e6
-
-
-@dataclass(frozen=True)
-class Prices:
-    """A file of prices alone."""
-
-    prices: tuple[Price, ...] = ()
-
-    def check(self) -> None:
-        pass
-
-
-@dataclass(frozen=True)
 class Specialist:
     """A named role: its surface (path globs and `path::symbol`), its task, and its model if not the agent's."""
 
@@ -420,13 +331,6 @@ def load(text: str, where: str = STUDY_FILE) -> Study:
         return read(Study, text, where)
     except TableError as error:
         raise StudyError(error.message, error.hint) from None
-
-
-def _argv(key: str, command: str) -> list[str]:
-    try:
-        return shlex.split(command)
-    except ValueError as error:
-        raise Wrong(key, f"can't be split into words: {error}") from None
 
 
 def _is_relative(path: str) -> bool:

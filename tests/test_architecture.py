@@ -16,9 +16,9 @@ import pytest
 import tomli
 import tomli_w
 
+from gitresearch.asking import Agent, Session
 from gitresearch.cli.main import VERBS, cli
 from gitresearch.study import (
-    Agent,
     Budget,
     Decision,
     Evaluator,
@@ -26,7 +26,6 @@ from gitresearch.study import (
     Objective,
     Recipe,
     Seeds,
-    Session,
     Specialist,
     Study,
     StudyBudget,
@@ -46,6 +45,7 @@ ORDER = [
         "outcome",
         "tables",
         "signing",
+        "asking",
         "study",
         "surface",
         "merge",

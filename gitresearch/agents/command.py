@@ -22,9 +22,10 @@ from typing import Any, NamedTuple
 
 from gitresearch import answers, edit, failures, folders
 from gitresearch.agents import Proposal, ProposalFailed, Request, Usage, folder, trailer_word
+from gitresearch.asking import Price
 from gitresearch.errors import FormatError, GitResearchError
 from gitresearch.sandbox import Ended, Limits, Process, Sandbox, World, hiding
-from gitresearch.study import Price, Study
+from gitresearch.study import Study
 from gitresearch.text import clean
 from gitresearch.trial import Hypothesis
 from gitresearch.workdir import Workdir
