@@ -86,7 +86,7 @@ ORDER = [
     *("agents.desk", "agents.prompt", "agents.folder"),
     *("agents.patch", "agents.offline", "agents.openai", "agents.command"),
     *("evaluate", "spending", "briefing", "sameness", "propose", "serve"),
-    *("witness", "lab", "loop", "engines", "review", "moves", "sync", "audit", "guard", "cli"),
+    *("witness", "books", "lab", "loop", "engines", "review", "moves", "sync", "audit", "guard", "cli"),
 ]
 
 # Each verb is called by the loop or the command line, never by another verb.

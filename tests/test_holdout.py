@@ -205,7 +205,8 @@ def searched(repo: Repo, study: Study, scores: Scores, *values: float) -> tuple[
     proposer = Proposer(Briefing(repo, study, lab.base), agent)
     loop = Loop(lab, proposer, Plan(trials=len(values)), Stop(), watcher)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gitresearch.lab.now", lambda: utc(time.time() + next(LATER)))
+        for module in ("books", "lab"):
+            patch.setattr(f"gitresearch.{module}.now", lambda: utc(time.time() + next(LATER)))
         loop.run()
     return loop, agent, watcher
 
