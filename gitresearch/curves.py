@@ -1,4 +1,4 @@
-"""What a training curve foretells, and whether a run can still win. Pure.
+"""What a trial's first run can still come to, foretold from the trials before it: by its curve, by its bytes. Pure.
 
 A run reports a metric in the score's units while it trains (advice by a program that may lie: it enters no score). Its
 curve is the mean of the reports in each tenth of its training. A trial's end is foretold from its parent: the parent's
@@ -10,11 +10,15 @@ with them, the next one's surprise is above the k-th largest with probability at
 once. A run whose best plausible end does not beat the reference is stopped: so at most `curve_alpha` of all first runs
 are stopped that would have won. Trials are not quite exchangeable (agents learn, and stopped ones leave no surprise),
 which is why one in CHECKED goes on to its end although it was foretold to lose: what came of those is on record.
+
+Bytes go the same way, before training: a hook may reckon what an artefact will weigh (`projected_bytes`), its parent's
+weighed so many times what was reckoned, and past trials tell how much less than that there may still be.
 """
 
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from gitresearch.looks import stop_level
 from gitresearch.noise import Spread, t_above
@@ -47,7 +51,10 @@ class Bar:
     known: int = 0  # trials that the slack was learnt from
     level: float = 0.0
     seconds: float = math.inf
+    lightest: float = 0.0  # of the bytes that are projected, the share that an artefact may come down to; 0: unknown
     let_on: bool = False  # only look: this run goes on to its end
+
+    FROM_THE_START: ClassVar = 1e-9  # the share of training at which bytes are foretold; not 0, which is never
 
     def plausible(self, place: int, value: float) -> float:
         """The best end that a run with this curve at a mark may come to, in the score's units."""
@@ -60,6 +67,15 @@ class Bar:
         if not self.offsets or place < FIRST_LOOK:
             return False
         return not self.objective.better(self.plausible(place, curve[-1]), self.reference)
+
+    def too_large(self, projected: int, cap: int) -> str:
+        """Why an artefact that is projected to have so many bytes won't fit; empty where it may."""
+        least = int(projected * self.lightest)
+        if not cap or least <= cap:
+            return ""
+        return (
+            f"{projected} bytes are projected, at least {least} by past trials (level {self.level:g}); the cap is {cap}"
+        )
 
     def told(self, curve: Sequence[float]) -> str:
         place = len(curve) - 1
@@ -127,32 +143,50 @@ def time_bar(study: Study, reference: float, known: Spread) -> Bar | None:
     return Bar(objective, reference, seconds=reference + more)
 
 
+def weight(runs: Iterable[Run]) -> float:
+    """How many times what was projected the artefacts weighed, on the geometric mean; 0 where none tells both."""
+    found = [run.artefact_bytes / run.projected_bytes for run in runs if run.projected_bytes and run.artefact_bytes]
+    return math.exp(mean([math.log(share) for share in found])) if found else 0.0
+
+
 class Experience:
-    """What past trials teach of curves; each is read once. `outcome_of` gives a trial's outcome by its oid."""
+    """What past trials teach of curves and bytes, each read once. `outcome_of` gives a trial's outcome by its oid."""
 
     def __init__(self, study: Study, outcome_of: Callable[[str], Outcome | None]) -> None:
         self.study, self._outcome_of = study, outcome_of
-        self._surprises: dict[str, float | None] = {}
+        self._surprises: dict[str, tuple[float | None, float | None]] = {}
 
     def bar(self, parent: str, past: Iterable[tuple[str, str]], reference: float) -> Bar | None:
         """The bar for a child of `parent`, from past trials as (oid, parent's oid); None where it stops nothing."""
         level, objective = self.study.decision.curve_alpha, self.study.objective
-        if not level or objective.metric in OWN_METRICS:
+        if not level:
             return None
-        mine = self._offsets(parent)
-        if not mine:
+        curved, light = self._known(past)
+        granted, lighter = slack(curved, level), slack(light, level)
+        mine = self._offsets(parent) if math.isfinite(granted) and objective.metric not in OWN_METRICS else ()
+        lightest = weight(self._runs(parent)) / math.exp(lighter) if math.isfinite(lighter) else 0.0
+        if not mine and not lightest:
             return None
-        known = [value for oid, of in past if (value := self._surprise(oid, of)) is not None]
-        granted = slack(known, level)
-        if not math.isfinite(granted):
-            return None
-        return Bar(objective, reference, mine, granted, len(known), level)
+        return Bar(objective, reference, mine, granted, len(curved), level, lightest=lightest)
 
-    def _surprise(self, oid: str, parent: str) -> float | None:
-        if oid not in self._surprises:  # what is asked for has a score, which doesn't change
-            first = [run for run in self._runs(oid) if run.purpose == "screen"][:1]  # later ones are of those that won
-            mine, theirs = offsets(first, self.study.objective.metric), self._offsets(parent)
-            self._surprises[oid] = surprise(self.study.objective, mine, theirs) if mine and theirs else None
+    def _known(self, past: Iterable[tuple[str, str]]) -> tuple[list[float], list[float]]:
+        """The surprises of past trials: in their curves, and in their bytes."""
+        found = [self._surprise(oid, of) for oid, of in past]
+        return [one for one, _ in found if one is not None], [one for _, one in found if one is not None]
+
+    def _surprise(self, oid: str, parent: str) -> tuple[float | None, float | None]:
+        """How much better a trial's first run ended than foretold, and the log of how many times lighter it came out;
+        None where that isn't known. It is kept: what has a first run doesn't change."""
+        first = [run for run in self._runs(oid) if run.purpose == "screen"][:1] if oid not in self._surprises else ()
+        if not first:
+            return self._surprises.get(oid, (None, None))
+        metric, objective = self.study.objective.metric, self.study.objective
+        mine, theirs = offsets(first, metric), self._offsets(parent)
+        light, before = weight(first), weight(self._runs(parent))
+        self._surprises[oid] = (
+            surprise(objective, mine, theirs) if mine and theirs else None,
+            math.log(before / light) if light and before else None,
+        )
         return self._surprises[oid]
 
     def _offsets(self, oid: str) -> tuple[float, ...]:
@@ -160,4 +194,4 @@ class Experience:
 
     def _runs(self, oid: str) -> Sequence[Run]:
         found = self._outcome_of(oid)
-        return found.runs if found else ()
+        return [run for run in found.runs if run.purpose in _OF_SCORES] if found else ()

@@ -257,7 +257,7 @@ class Evaluator:
         if self.hook is None:
             self._read_metric(job, self._train(job))
             return
-        self._preflight(self.hook, job.tree, job.cancel)
+        self._take_projection(job, self._preflight(self.hook, job.tree, job.cancel))
         with Scoring(self.hook, pipes=bool(self.study.recipe.predict)) as scoring:
             self.hook.warm("measure")
             self.hook.warm("preflight")
@@ -278,15 +278,27 @@ class Evaluator:
             raise _Stopped("harness_abort", Failure("harness", "Export", (error.message,))) from None
         job.artefact.mkdir(exist_ok=True)
 
-    def _preflight(self, hook: Hook, tree: Path, cancel: threading.Event | None) -> None:
+    def _preflight(self, hook: Hook, tree: Path, cancel: threading.Event | None) -> dict[str, Any]:
+        """The hook's reply where all is well."""
         reply = hook.call("preflight", {"tree": str(tree), "limits": self._limits()}, cancel)
         if reply.get("ok") is True:
-            return
+            return reply
         status, lines = reply.get("status"), reply.get("lines", [])
         if status not in ("preflight_crash", "size_blocked") or not isinstance(lines, list):
             raise HookFault("the hook's preflight said neither ok nor why not")
         told = tuple(failures.tidy(str(line)) for line in lines)
         raise _Stopped(status, Failure("preflight", str(reply.get("label", status))[:80], told))
+
+    def _take_projection(self, job: _Job, reply: Mapping[str, Any]) -> None:
+        """Put the bytes that the hook reckons with on record; _Stopped where past trials say that they are too many."""
+        projected = reply.get("projected_bytes", 0)
+        if isinstance(projected, bool) or not isinstance(projected, int) or not 0 <= projected < 1 << 53:
+            raise HookFault("the hook's preflight gave projected_bytes that are no number of bytes")
+        job.run = replace(job.run, projected_bytes=projected)
+        if job.bar and (why := job.bar.too_large(projected, self.study.budget.artefact_bytes)):
+            job.run = replace(job.run, foretold=job.bar.FROM_THE_START)
+            if not job.bar.let_on:
+                raise _Stopped("size_blocked", Failure("preflight", "foretold_too_large", (why,)))
 
     def _limits(self) -> dict[str, int]:
         return {"artefact_bytes": self.study.budget.artefact_bytes}
@@ -346,7 +358,7 @@ class Evaluator:
         job.run = replace(
             job.run, train_seconds=self._seconds(ended), peak_memory_bytes=ended.peak_memory_bytes,
             warmup_seconds=round(ended.warmup_seconds, 3), curve=tuple(job.forecast.curve.values),
-            foretold=job.forecast.foretold,
+            foretold=job.run.foretold or job.forecast.foretold,
         )  # fmt: skip
         if ended.stopped_by in FORESEEN:
             status, failure = job.forecast.failure(ended.stopped_by)

@@ -164,8 +164,8 @@ class Lab(Books):
         if metric in TIMES:
             return curves.time_bar(self.study, reference.score, reference.noise.get(metric, looks.UNKNOWN))
         with self.lock:
-            past = [node for node in self.lineage.recent(curves.RECENT) if node.score is not None]
-            trials = [node.trial for node in past if node.trial.operator not in ("baseline", "replicate")]
+            past = [node.trial for node in self.lineage.recent(curves.RECENT) if node.trial.oid != trial.oid]
+            trials = [one for one in past if one.operator not in ("baseline", "replicate")]
             pairs = [(one.oid, one.parents[0]) for one in trials]
             return self.experience.bar(trial.parents[0], pairs, reference.score)
 

@@ -50,7 +50,7 @@ DRIFT = "drift"  # the baseline once more, to see whether it moved: enters no sc
 HOLDOUT = "holdout"  # scored on a second hidden split, which nothing is decided by: enters no score either
 PURPOSES = ("baseline", "screen", "head", "confirm", DRIFT, HOLDOUT, REPRODUCE)
 WITNESS, REVOKED = "witness", "revoked"  # labels
-_WHERE_TOLD = ("warmup_seconds", "saved_seconds", "saved_by", "foretold")
+_WHERE_TOLD = ("warmup_seconds", "saved_seconds", "saved_by", "foretold", "projected_bytes")
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -92,6 +92,7 @@ class Run:
     saved_seconds: float = 0.0  # that ending it early spared, by an estimate; told with the reason where there were any
     saved_by: str = ""
     curve: tuple[float, ...] = ()  # what it said of itself in each tenth of its training; advice, and in no score
+    projected_bytes: int = 0  # what the hook reckoned before training that the artefact would weigh; 0: it can't tell
     foretold: float = 0.0  # the share of its training at which its curve foretold that it can't win; 0: it never did
 
     @property
@@ -374,6 +375,7 @@ def _run(table: Mapping[str, Any]) -> Run:
         saved_seconds=_number(table.get("saved_seconds", 0.0)),
         saved_by=_text(table.get("saved_by", "")),
         curve=tuple(_number(value) for value in table.get("curve", ())),
+        projected_bytes=_integer(table.get("projected_bytes", 0)),
         foretold=_number(table.get("foretold", 0.0)),
     )
 

@@ -75,11 +75,12 @@ class Objective:
 
 @dataclass(frozen=True)
 class Gate:
-    """A bound on another metric that a trial must meet to count at all."""
+    """A bound on another metric that a trial must meet to count at all: on the mean over its runs, or on `each`."""
 
     metric: str
     at_least: float | None = None
     at_most: float | None = None
+    each: bool = False
 
     def check(self) -> None:
         one_bound = (self.at_least is None) != (self.at_most is None)

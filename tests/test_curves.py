@@ -68,6 +68,23 @@ def test_the_slack_needs_enough_trials() -> None:
     assert slack([1.0], 0.0) == float("inf")
 
 
+def test_bytes_are_foretold_from_what_past_artefacts_weighed() -> None:
+    """The parent's weighed so many times what was projected; what is over the cap even at the lightest that is left
+    plausible is too large, and what was blocked teaches too."""
+    made = [Run(0, "screen", "ok", projected_bytes=100, artefact_bytes=size) for size in range(96, 105)]
+    made[3] = replace(made[3], status="size_blocked")
+    base = Run(0, "baseline", "ok", projected_bytes=100, artefact_bytes=110)
+    known = {f"t{n}": replace(outcome(None, "crash"), runs=(run,)) for n, run in enumerate(made)}
+    known |= {"p": replace(outcome(2.0), runs=(base,))}
+    bar = Experience(ASKED, known.get).bar("p", [(f"t{n}", "p") for n in range(9)], 2.0)
+    assert bar is not None
+    assert bar.lightest == pytest.approx(0.96)
+    assert bar.too_large(200, 190) == "200 bytes are projected, at least 192 by past trials (level 0.1); the cap is 190"
+    assert bar.too_large(200, 193) == bar.too_large(200, 0) == bar.too_large(0, 190) == ""
+    assert not bar.hopeless([9.0] * 9)
+    assert Experience(ASKED, known.get).bar("p", [(f"t{n}", "p") for n in range(8)], 2.0) is None
+
+
 def search(seed: int, trials: int, level: float) -> tuple[int, int, int]:
     """A made-up search: how many of its runs were stopped, how many of those would have won, of how many trials.
 

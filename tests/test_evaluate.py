@@ -57,7 +57,8 @@ def preflight():
         return {"status": "preflight_crash", "label": "SyntaxError", "lines": [f"train.py:{error.lineno}", str(error)]}
     if os.path.exists(os.path.join(request["tree"], "huge")):
         return {"status": "size_blocked", "label": "code_too_large", "lines": ["huge"]}
-    return {"ok": True}
+    known = os.path.join(request["tree"], "projected")
+    return {"ok": True} | ({"projected_bytes": int(open(known).read())} if os.path.exists(known) else {})
 
 def measure():
     names = os.listdir(request["artefact"])
@@ -740,6 +741,21 @@ def test_a_run_that_cannot_win_any_more(bench: Make) -> None:
     assert Outcome.parse(replace(outcome(), runs=(result.run,)).note()).runs == (result.run,)
     let_on = made.evaluator.run(trial, 7, "screen", None, replace(bar, let_on=True)).run
     assert (let_on.status, let_on.foretold, len(let_on.curve), let_on.saved_by) == ("ok", 0.3, 9, "")
+
+
+def test_bytes_that_past_trials_foretell(bench: Make) -> None:
+    """What the hook reckons with is on record, and a trial that is too large by it trains only where it is let on."""
+    made = bench(budget="artefact_bytes = 100")
+    bar = Bar(made.evaluator.study.objective, 2.0, known=9, level=0.1, lightest=0.5)
+    trial = add_trial(made.repo, "try", edits={"train.py": GOOD.encode(), "projected": b"300"})
+    result = made.evaluator.run(trial, 7, "screen", None, bar)
+    assert "at least 150" in failed(result, "size_blocked", "preflight", "foretold_too_large")
+    assert (result.run.projected_bytes, result.run.train_seconds) == (300, 0)
+    for one in (None, replace(bar, let_on=True), replace(bar, lightest=0.2)):
+        run = made.evaluator.run(trial, 7, "screen", None, one).run
+        assert (run.status, run.projected_bytes, bool(run.foretold)) == ("ok", 300, bool(one and one.let_on))
+    odd = made.run(files={"projected": "-1"})
+    assert odd.run.status == "harness_abort"
 
 
 def test_what_a_run_says_is_shown_and_counts_for_nothing(bench: Make) -> None:

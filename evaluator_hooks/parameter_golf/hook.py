@@ -338,11 +338,12 @@ def preflight(request: dict[str, Any]) -> dict[str, Any]:
     if levers["WIDTH"] % levers["HEADS"] or levers["HEADS"] % min(levers["HEADS"], levers["KV_HEADS"]):
         told = f"{levers['HEADS']} heads, {levers['KV_HEADS']} of keys, can't share a width of {levers['WIDTH']}"
         return _doomed("preflight_crash", "shape", [f"model.py: {told}"])
-    weights, least = project(levers)
+    weights, least, likely = project(levers)
     if cap and size + least > cap:
         told = f"{weights} weights take at least {least} bytes with their merges, and the code {size}"
         return _doomed("size_blocked", "projected_too_large", [told, f"{size + least - cap} over the cap of {cap}"])
-    return {"ok": True, "code_bytes": size, "weights": weights, "least_bytes": size + least}
+    told = {"ok": True, "code_bytes": size, "weights": weights, "least_bytes": size + least}
+    return told | {"projected_bytes": size + likely}
 
 
 def read_levers(tree: Path) -> dict[str, Any] | None:
@@ -382,21 +383,26 @@ def _shape(node: Any, functions: set[str]) -> str:
     return f"{type(node).__name__}({','.join(told)})"
 
 
-def project(levers: dict[str, Any]) -> tuple[int, int]:
-    """How many weights a recipe's constants make, and the fewest bytes that weights and merges can take: what is
-    compressed away of trained ones is less than what is taken off here."""
+def project(levers: dict[str, Any]) -> tuple[int, int, int]:
+    """How many weights a recipe's constants make; the fewest bytes that weights and merges can take, since what is
+    compressed away of trained ones is less than what is taken off here; and their bytes before compression, which past
+    trials tell the evaluator how to read."""
     width, heads = levers["WIDTH"], levers["HEADS"]
-    vocab = max(256, levers["VOCAB"]) if levers["MIN_COUNT"] < 2 or not levers["TEXT"] else 256  # or more
+    most = max(256, levers["VOCAB"])
+    vocab = most if levers["MIN_COUNT"] < 2 or not levers["TEXT"] else 256  # or more
     hidden = levers["MLP_RATIO"] * width
     gated = levers["ACTIVATION"] == "swiglu"
     up, down = (2 * (hidden * 2 // 3), hidden * 2 // 3) if gated else (hidden, hidden)
     qkv = (heads + 2 * min(levers["KV_HEADS"], heads)) * (width // heads)
     blocks = levers["DEPTH"] * width * (qkv + width + up + down)
-    tables = (vocab + 1 + (0 if levers["TIED"] else vocab)) * width
-    tables += levers["MAX_LENGTH"] * width if levers["POSITION"] == "learned" else 0
+    places = levers["MAX_LENGTH"] * width if levers["POSITION"] == "learned" else 0
+    tables, full = (places + (size + 1 + (0 if levers["TIED"] else size)) * width for size in (vocab, most))
     bits = blocks * _least_bits(levers["BITS"]) + tables * _least_bits(levers["EMBED_BITS"])
-    merges = MERGE_BYTES * (vocab - 256) if levers["TEXT"] else 0
-    return blocks + tables, int(bits * (1 - levers["SPARSITY"]) / 8) + merges
+    merges = MERGE_BYTES if levers["TEXT"] else 0
+    fewest = int(bits * (1 - levers["SPARSITY"]) / 8) + merges * (vocab - 256)
+    # Measured: a half of zeros takes an eighth off.
+    likely = (blocks * levers["BITS"] + full * levers["EMBED_BITS"]) * (1 - levers["SPARSITY"] / 4) / 8
+    return blocks + tables, fewest, int(likely) + merges * (most - 256)
 
 
 def _least_bits(bits: int) -> float:
