@@ -729,6 +729,7 @@ def test_a_run_that_is_certain_to_be_waste(bench: Make, code: str, status: str, 
     assert Outcome.parse(replace(outcome(), runs=(result.run,)).note()).runs == (result.run,)
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_win_any_more(bench: Make) -> None:
     """It ends at the mark where its curve is out of reach, and the note tells by what; its curve is on record too."""
     made = bench(budget="train_seconds = 9")
