@@ -82,7 +82,8 @@ def firsts(kept: Mapping[str, Any]) -> Iterator[tuple[First, dict[str, list[Run]
         name, trial = row["trial"], kept["trials"][row["trial"]]
         metrics = {"score": row["score"]}
         run = Run(0, row["purpose"], "ok", metrics, row["train"], row["eval"], curve=tuple(row["curve"]))
-        if row["purpose"] == "screen" and name not in before and trial["operator"] != "replicate":
+        judged = trial["reference"] is not None and trial["operator"] != "replicate"  # one that failed names none
+        if row["purpose"] == "screen" and name not in before and judged:
             yield First(name, trial["parent"], trial["status"] == "keep", trial["reference"], run), before
         before.setdefault(name, []).append(run)
 
