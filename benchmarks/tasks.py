@@ -4,9 +4,9 @@
     python benchmarks/tasks.py --task golf --trials 12 --repetitions 1 --out golf.json
 
 Each repetition is a study of its own, with another seed of the agent, in a folder below --work. What is there already
-is gone on with: cut it short with ^C and start it again. What --out holds of earlier calls is kept, and told too. `start`
-is the unchanged recipe's score, `best` that of the confirmed best on seeds drawn after it was chosen, with its 95 %
-interval (t, its own runs); a gain is in % of the start and in standard deviations of the start's runs.
+is gone on with: cut it short with ^C and start it again. What --out holds of earlier calls is kept, and told too.
+`start` is the unchanged recipe's score, `best` that of the confirmed best on seeds drawn after it was chosen, with its
+95 % interval (t, its own runs); a gain is in % of the start and in standard deviations of the start's runs.
 """
 
 import argparse
