@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-JOBS ?= auto
+JOBS ?= logical
 RUN := .venv/installed
 DEV := .venv/installed-dev
 LLM := .venv/installed-llm

@@ -10,6 +10,7 @@ head rule are the loop's own for both: `next_turn`, one screening run, a fresh r
 How the surface is made (`Surface`), for each repetition from its own seed, before any arm is run. None of it looks at
 what the agent assumes, and its parts were fixed before the agent was tuned:
 
+* a lever does something only where the recipe says that it does;
 * each numeric lever has an optimum drawn uniformly over its domain and a loss of |distance|^q, q = 1, 1.5 or 2;
   each other choice has a normal effect an option. Strengths are log-normal (sigma 1.2): few levers matter;
 * one pair of levers for every two levers interacts: the optimum of one moves with the other;
@@ -31,6 +32,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from gitresearch import decision, looks
 from gitresearch import study as studies
 from gitresearch.agents import Agent, Files, Proposal, ProposalFailed, Request
 from gitresearch.agents.offline import OfflineAgent, edits_of
@@ -39,8 +41,10 @@ from gitresearch.agents.offline.history import Archive, Scene, fingerprint
 from gitresearch.agents.offline.levers import Lever, Reader
 from gitresearch.agents.offline.literals import Value
 from gitresearch.agents.offline.steer import Move, anywhere
+from gitresearch.decision import Reference
 from gitresearch.lineage import Lineage, Node
-from gitresearch.outcome import Run, Summary, mean, summarise
+from gitresearch.looks import Noise
+from gitresearch.outcome import Outcome, Run, Summary, summarise
 from gitresearch.policy import next_turn
 from gitresearch.propose import TRIES
 from gitresearch.study import Study
@@ -160,7 +164,8 @@ class Surface:
         for a, b, strength in self.pairs:
             term = self.terms[b]
             shifts[a] = shifts.get(a, 0.0) + strength * (term.place(values[b]) - term.place(self.start[b]))
-        return sum(term.loss(values[key], shifts.get(key, 0.0)) for key, term in self.terms.items())
+        working = ((key, term) for key, term in self.terms.items() if term.lever.works(values))
+        return sum(term.loss(values[key], shifts.get(key, 0.0)) for key, term in working)
 
     def loss(self, values: Mapping[str, Value]) -> float:
         return START + self.unit * (self.raw(values) - self.raw(self.start))
@@ -203,13 +208,16 @@ class Search:
     statuses: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     trees: dict[str, Files] = field(default_factory=dict)
+    noise: Noise = field(default_factory=dict)
 
     def run(self, trials: int, seed: int) -> "Search":
         lineage = Lineage(self.study.objective)
         runs = [self._run(self.base, seed * 1000 + i, "baseline") for i in range(self.study.seeds.baseline)]
         hypothesis = Hypothesis("the recipe as it is", self.study.name, "baseline", "baseline")
         start = self._commit(hypothesis, (), self.base, 0)
-        lineage.put(Node(start, summarise("baseline", self.study.objective.metric, runs, "")))
+        summary = summarise("baseline", self.study.objective.metric, runs, "")
+        self.noise = looks.known_noise(self.study, Outcome(summary, tuple(runs)))
+        lineage.put(Node(start, summary))
         tired: set[str] = set()
         while len(lineage) <= trials:
             number = len(lineage)
@@ -259,18 +267,17 @@ class Search:
         return Trial(oid, tree, parents, number, hypothesis)
 
     def _assess(self, lineage: Lineage, trial: Trial, seed: int) -> Summary:
-        metric, files = self.study.objective.metric, self.trees[trial.oid]
-        head = lineage.head
+        metric, files, head = self.study.objective.metric, self.trees[trial.oid], lineage.head
         assert head is not None
+        assert head.summary is not None
         assert head.score is not None
-        runs = [self._run(files, seed, "screen")]
-        if runs[0].status != "ok":
-            return summarise(runs[0].status, metric, runs, "")
-        if self.study.objective.better(runs[0].metrics[metric], head.score):
-            runs += [self._run(files, seed + 1 + i, "head") for i in range(self.study.seeds.head)]
-        fresh = [run.metrics[metric] for run in runs if run.purpose == "head" and run.status == "ok"]
-        kept = bool(fresh) and self.study.objective.better(mean(fresh), head.score)
-        return summarise("keep" if kept else "discard", metric, runs, "")
+        reference = Reference("head", head.score, head.summary.n, self.noise)
+        done: list[Run] = []
+        for purpose in decision.purposes(self.study, trial.operator, done, reference):
+            done.append(self._run(files, seed + len(done), purpose))
+            if done[-1].status != "ok":
+                return summarise(done[-1].status, metric, done, "")
+        return summarise(decision.verdict(self.study, done, reference).status, metric, done, "")
 
     def _run(self, files: Files, seed: int, purpose: str) -> Run:
         found = self.evaluate(files, seed)

@@ -4,9 +4,9 @@
     python benchmarks/tasks.py --task golf --trials 12 --repetitions 1 --out golf.json
 
 Each repetition is a study of its own, with another seed of the agent, in a folder below --work. What is there already
-is gone on with: cut it short with ^C and start it again. `start` is the unchanged recipe's score, `best` that of the
-confirmed best on seeds drawn after it was chosen, with its 95 % interval (t, its own runs); a gain is in % of the start
-and in standard deviations of the start's runs.
+is gone on with: cut it short with ^C and start it again. What --out holds of earlier calls is kept, and told too.
+`start` is the unchanged recipe's score, `best` that of the confirmed best on seeds drawn after it was chosen, with its
+95 % interval (t, its own runs); a gain is in % of the start and in standard deviations of the start's runs.
 """
 
 import argparse
@@ -94,20 +94,24 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--task", action="append", metavar="NAME", help="a recipe; again for more [all]")
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--first", type=int, default=0, help="the first repetition's seed")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "gitresearch-tasks")
     parser.add_argument("--out", type=Path, metavar="JSON")
     parser.add_argument("--jobs", help="trials at once [cores]")
     options = parser.parse_args(argv)
     flags = [] if shutil.which("bwrap") else ["--allow-unsandboxed"]
     flags += ["--jobs", options.jobs] if options.jobs else []
-    results: dict[str, list[dict[str, Any]]] = {}
+    known = options.out and options.out.exists()
+    results: dict[str, list[dict[str, Any]]] = json.loads(options.out.read_text("utf-8")) if known else {}
     for task in [share.recipe(name).name for name in options.task or share.recipes()]:
-        for repetition in range(options.repetitions):
+        for repetition in range(options.first, options.first + options.repetitions):
             top = options.work.absolute() / f"{task}-{repetition}"
             begin(top, task, repetition)
             search(top, options.trials, flags)
-            results.setdefault(task, []).append(found(top))
-            print(told(task, repetition, results[task][-1]), flush=True)
+            one = found(top) | {"seed": repetition}
+            others = [other for other in results.get(task, []) if other["seed"] != repetition]
+            results[task] = sorted([*others, one], key=lambda other: other["seed"])
+            print(told(task, repetition, one), flush=True)
             if options.out:
                 options.out.write_text(json.dumps(results, indent=2), "utf-8")
         gains = [one["percent"] for one in results[task]]

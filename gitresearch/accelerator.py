@@ -1,4 +1,4 @@
-"""Who else is on the accelerator: on a wall clock, another's work there is measured as the trial's.
+"""What accelerators have, and who else is on them: on a wall clock, another's work there is measured as the trial's.
 
 Asked of nvidia-smi before and after a run. A process that it lists and that is none of ours is somebody else's. Inside
 a container it lists none; there, an accelerator that is busy or full while nothing of ours runs is in somebody's use
@@ -15,13 +15,25 @@ from contextlib import contextmanager, suppress
 
 import psutil
 
-from gitresearch.study import ACCELERATOR_WAIT
+from gitresearch.errors import GitResearchError
+from gitresearch.study import ACCELERATOR_WAIT, Budget
 
 DEVICES = "/dev/nvidia[0-9]*"
 BUSY_PERCENT, FULL_PERCENT = 10, 12  # a screen and its browser stay below both
 POLL_SECONDS, WAIT_SECONDS = 5.0, ACCELERATOR_WAIT
 LOOKS, SETTLE_SECONDS = 4, 0.7  # after a run: what it used is told as busy for up to a second
 ASK_SECONDS = 20.0  # the driver takes seconds to load where nothing keeps it
+
+
+def require(budget: Budget) -> None:
+    """An error where an accelerator has less memory than a run of the study needs on each (MiB). One that nvidia-smi
+    can't tell about is taken to have enough."""
+    for number, whole in _ask("gpu", "index,memory.total") if budget.accelerator_mb else ():
+        if whole.isdigit() and int(whole) < budget.accelerator_mb:
+            needs = f"a run needs {budget.accelerator_mb} MB of each accelerator (budget.accelerator_mb)"
+            raise GitResearchError(
+                f"{needs}, and number {number} has {whole}", "gitresearch init --recipe NAME --scale mini"
+            )
 
 
 class Accelerators:

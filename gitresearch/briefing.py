@@ -6,7 +6,7 @@ Every blob is read once, however many trials share it: trials differ in a file o
 import math
 from functools import cached_property
 
-from gitresearch import brief
+from gitresearch import brief, holdout
 from gitresearch.axes import axes, changed
 from gitresearch.decision import shortfall
 from gitresearch.errors import FormatError, GitResearchError
@@ -76,11 +76,12 @@ class Briefing:
         return self._changed[oid, name]
 
     def outcome_of(self, oid: str) -> Outcome | None:
-        """A trial's whole outcome; None where there is none that can be read."""
+        """A trial's outcome as agents may see it; None where there is none that can be read."""
         try:
-            return self.repo.outcome(oid)
+            found = self.repo.outcome(oid)
         except FormatError:
             return None
+        return holdout.without(found) if found else None
 
     def _shortfall(self, oid: str) -> float:
         """By how much a blocked trial missed its bound; read once, since no blocked trial is measured again."""

@@ -16,15 +16,17 @@ from gitresearch.hooks import Hook
 
 @dataclass(frozen=True)
 class Prepared:
-    """Where both splits lie (empty for none), and what identifies them."""
+    """Where the splits lie (empty for none), and what identifies them. The holdout is a second held-out one."""
 
     train: str = ""
     held_out: str = ""
     digest: str = ""
+    holdout: str = ""
 
     @property
     def folders(self) -> dict[str, Path]:
-        return {name: Path(path) for name, path in (("train", self.train), ("held_out", self.held_out)) if path}
+        splits = {"train": self.train, "held_out": self.held_out, "holdout": self.holdout}
+        return {name: Path(path) for name, path in splits.items() if path}
 
 
 def prepare(hook: Hook, cache: Path, *, aloud: bool = False) -> Prepared:
@@ -40,6 +42,15 @@ def prepare(hook: Hook, cache: Path, *, aloud: bool = False) -> Prepared:
     record.parent.mkdir(parents=True, exist_ok=True)
     record.write_text(json.dumps(asdict(found)), "utf-8")
     return found
+
+
+def require_holdout(found: Prepared) -> None:
+    """GitResearchError where there is no second hidden split, and a study asks for one."""
+    if not found.holdout or found.holdout == found.held_out:
+        raise GitResearchError(
+            "the study asks for a holdout (seeds.holdout), and its hook's prepare makes none",
+            "set what the hook needs for one under [evaluator.settings], or holdout = 0, in a study of a new name",
+        )
 
 
 def recorded(hook: Hook, cache: Path) -> Prepared | None:

@@ -158,7 +158,8 @@ def _another(study: Study, runs: Sequence[Run], reference: Reference) -> bool:
     if len(runs) < study.seeds.head:
         return not _lost(study, runs, reference, study.seeds.head)
     gates = at_gates(study.gates, runs, reference.noise, gate_level(study))
-    open_ = not any(at.missed for at in gates) and not all(at.sure for at in gates)
+    more_tells = any(not at.sure for at in gates if not at.gate.each)  # of the next run's bound they tell little
+    open_ = more_tells and not any(at.missed for at in gates)
     return open_ and _gain(study, runs, reference)[0] > 0
 
 

@@ -17,16 +17,18 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Protocol
 
 from gitresearch import accelerator, data, failures, machine, sandbox, smoke
 from gitresearch.accelerator import Accelerators
+from gitresearch.curves import Bar
 from gitresearch.errors import FormatError, GitResearchError
 from gitresearch.forecast import FORESEEN, Forecast
 from gitresearch.handover import Handover
 from gitresearch.hooks import Hook, HookFault, Scoring, export_hook
-from gitresearch.outcome import OWN_METRICS, Failure, Run, now
+from gitresearch.outcome import HOLDOUT, OWN_METRICS, Failure, Run, now
 from gitresearch.sandbox import Channel, Ended, Gate, Limits, Process, Sandbox, World
 from gitresearch.study import TALK_FACTOR, WALL_FACTOR, WALL_GRACE, Budget, Study
 from gitresearch.surface import safe_path
@@ -102,6 +104,7 @@ class _Job:
     cancel: threading.Event | None
     run: Run
     budget: Budget
+    bar: Bar | None = None
     smoke: bool = False
     gate: Gate | None = None  # of a study that lets its trials warm up
     shown: Path | None = None  # the data folder that opens with it
@@ -137,19 +140,21 @@ class Evaluator:
         self.data: dict[str, Path] = {}
         self.data_digest = ""
         self._smoked: set[str] = set()  # the trials that had their smoke run
-        self._sizes = smoke.Sizes()
         self._usual = 0.0  # seconds that the last run took which ended well: what a blocked one is taken to have spared
         self.python = _interpreter(study.recipe.python)
 
     def prepare(self) -> None:
         """Export the hook and make the data ready. GitResearchError with the command to type where that can't be."""
         machine.require(self.study.budget)
+        accelerator.require(self.study.budget)
         shown = sandbox.interpreter_folders(self.python) if self.box.level != "none" else ()
         self.work = self.work or Workdir(self.cache / "work")
         hook = self._open_hook()
         if hook is None:
             return
         found = data.prepare(hook, self.cache)
+        if self.study.seeds.holdout:
+            data.require_holdout(found)
         self.data, self.data_digest = found.folders, found.digest
         self._hide(shown)
 
@@ -185,13 +190,12 @@ class Evaluator:
 
     def _hide(self, folders: Iterable[str]) -> None:
         """The labels must not lie in what a trial is shown."""
-        if "held_out" not in self.data:
-            return
-        held_out = self.data["held_out"].resolve()
-        for folder in (*map(Path, folders), Path("/usr"), *filter(None, [self.data.get("train")])):
-            if held_out.is_relative_to(folder.resolve()):
+        hidden = [self.data[name].resolve() for name in ("held_out", "holdout") if name in self.data]
+        shown = [*map(Path, folders), Path("/usr"), *filter(None, [self.data.get("train")])]
+        for split, folder in product(hidden, shown):
+            if split.is_relative_to(folder.resolve()):
                 raise GitResearchError(
-                    f"trials would see the held-out data in {held_out}: it lies in {folder}",
+                    f"trials would see the held-out data in {split}: it lies in {folder}",
                     "set GITRESEARCH_CACHE to another folder, or mend the hook's prepare",
                 )
 
@@ -202,20 +206,21 @@ class Evaluator:
         if self.work is not None:
             self.work.close()
 
-    def run(self, trial: Trial, seed: int, purpose: str, cancel: threading.Event | None = None) -> RunResult:
-        """Execute the trial once. Never raises for what a trial or the hook does."""
+    def run(
+        self, trial: Trial, seed: int, purpose: str, cancel: threading.Event | None = None, bar: Bar | None = None
+    ) -> RunResult:
+        """Execute the trial once, or until it can't reach the bar. Never raises for what a trial or the hook does."""
         started = time.monotonic()
         self.work = self.work or Workdir(self.cache / "work")
         with self.work.borrowed(f"run-{trial.short}") as top:
             run = Run(seed, purpose, "ok", started=now())
-            job = _Job(trial, top, purpose, seed, cancel, run, self.study.budget)
+            job = _Job(trial, top, purpose, seed, cancel, run, self.study.budget, bar)
             failure = self._attempt(job)
             if self._alone and job.run.status != "harness_abort" and (others := self.accelerators.spoilt()):
                 job.run = replace(job.run, status="harness_abort", metrics={}, saved_seconds=0.0, saved_by="")
                 failure = Failure("harness", "accelerator_in_use", (*others, "it was so at the end of the run"))
             if job.run.status == "ok":
                 self._usual = round(job.run.train_seconds + job.run.eval_seconds, 3)
-            self._sizes.learn(job.run)
             self._tell(job, "done")
             run = replace(job.run, wall_seconds=round(time.monotonic() - started, 3))
         return RunResult(run, failure, self.environment(), self.binding(trial))
@@ -233,8 +238,9 @@ class Evaluator:
                 self._phases(job)
         except _Stopped as stopped:
             job.run = replace(job.run, status=stopped.status)
-            if (stopped.status, stopped.failure.phase) == ("size_blocked", "preflight") and self._usual:
-                job.run = replace(job.run, saved_seconds=self._usual, saved_by="preflight")
+            by = smoke.spares(stopped.status, stopped.failure.phase)
+            if by and (saved := round(self._usual - job.run.smoke_seconds, 3)) > 0:
+                job.run = replace(job.run, saved_seconds=saved, saved_by=by)
             return stopped.failure
         except HookFault as fault:
             job.run = replace(job.run, status="harness_abort")
@@ -259,6 +265,7 @@ class Evaluator:
         self._tell(job, "preflight")
         self._export(job)
         reply = self._preflight(self.hook, job.tree, job.cancel) if self.hook else {}
+        self._take_projection(job, reply, "preflight")
         if self.study.budget.smoke_seconds and job.purpose in smoke.BEFORE and job.trial.oid not in self._smoked:
             self._smoked.add(job.trial.oid)
             self._smoke(job, scored=reply.get("smoke") is True)
@@ -282,7 +289,7 @@ class Evaluator:
 
     def _smoke(self, job: _Job, *, scored: bool) -> None:
         """The same in small, in folders of its own; _Stopped where the trial can't work."""
-        small = replace(job, top=job.top / "smoke", budget=smoke.limits(job.budget, self._sizes), smoke=True)
+        small = replace(job, top=job.top / "smoke", budget=smoke.limits(job.budget), bar=None, smoke=True)
         found = None
         try:
             small.top.mkdir()
@@ -299,10 +306,9 @@ class Evaluator:
         peak = small.run.peak_memory_bytes
         job.run = replace(job.run, smoke_seconds=spent, smoke_bytes=size, peak_memory_bytes=peak)
         if found is not None:
-            late = found[1].phase != "smoke train"  # and would have come to light after the training
-            if late and (saved := round(self._usual - spent, 3)) > 0:
-                job.run = replace(job.run, saved_seconds=saved, saved_by="smoke")
             raise _Stopped(*found)
+        if not job.run.projected_bytes:
+            self._take_projection(job, {"projected_bytes": size}, "smoke measure")
 
     def _export(self, job: _Job) -> None:
         """Bytes on disk are the bytes of the commit; a tree that can't be written safely ends here."""
@@ -324,6 +330,17 @@ class Evaluator:
             raise HookFault("the hook's preflight said neither ok nor why not")
         told = tuple(failures.tidy(str(line)) for line in lines)
         raise _Stopped(status, Failure("preflight", str(reply.get("label", status))[:80], told))
+
+    def _take_projection(self, job: _Job, reply: Mapping[str, Any], phase: str) -> None:
+        """Put the bytes to be reckoned with on record; _Stopped where past trials say that they are too many."""
+        projected = reply.get("projected_bytes", 0)
+        if isinstance(projected, bool) or not isinstance(projected, int) or not 0 <= projected < 1 << 53:
+            raise HookFault("the hook's preflight gave projected_bytes that are no number of bytes")
+        job.run = replace(job.run, projected_bytes=projected)
+        if job.bar and (why := job.bar.too_large(projected, self.study.budget.artefact_bytes)):
+            job.run = replace(job.run, foretold=job.bar.FROM_THE_START)
+            if not job.bar.let_on:
+                raise _Stopped("size_blocked", Failure(phase, "foretold_too_large", (why,)))
 
     def _world(self, job: _Job, *, training: bool) -> World:
         """Training sees the training data and writes the artefact; predicting sees the artefact and no data."""
@@ -372,7 +389,7 @@ class Evaluator:
         """The training run's log; _Stopped where it did not end well."""
         budget = job.budget.train_seconds
         self._tell(job, "train", 0.0, budget)
-        job.forecast = Forecast(budget)
+        job.forecast = Forecast(budget, job.bar)
         job.channel = Channel(job.forecast.hear)
         with job.channel.held(), self._gate(job):
             ended = sandbox.run(
@@ -381,7 +398,8 @@ class Evaluator:
             )  # fmt: skip
         job.run = replace(
             job.run, train_seconds=self._seconds(ended), peak_memory_bytes=ended.peak_memory_bytes,
-            warmup_seconds=round(ended.warmup_seconds, 3),
+            warmup_seconds=round(ended.warmup_seconds, 3), curve=tuple(job.forecast.curve.values),
+            foretold=job.run.foretold or job.forecast.foretold,
         )  # fmt: skip
         if ended.stopped_by in FORESEEN:
             status, failure = job.forecast.failure(ended.stopped_by)
@@ -406,8 +424,10 @@ class Evaluator:
         job.gate = Gate(limits.wall_seconds, limits.cpu_seconds, hand_over)
         return job.gate.held()
 
-    def _check(self, ended: Ended, phase: str, overrun: str) -> None:
-        """Turn a bad end into its status."""
+    def _check(self, ended: Ended, phase: str, overrun: str, said: str = "") -> None:
+        """Turn a bad end into its status. What the hook `said` of it stands above: a program that sends too little and
+        waits has no other sign, and one that the hook hung up on breaks for another reason than its own."""
+        told = (failures.tidy(said),) if said else ()
         if not ended.began:
             raise _Stopped("harness_abort", Failure("harness", "Sandbox", failures.last_lines(ended.log)))
         if ended.stopped_by == "cancelled":
@@ -416,7 +436,7 @@ class Evaluator:
             used = f"{ended.cpu_seconds:.1f} CPU s, {ended.wall_seconds:.1f} s"
             if ended.stopped_by == "warmup":
                 used = f"{ended.warmup_seconds:.1f} s, and was not ready"
-            raise _Stopped(overrun, Failure(phase, f"{ended.stopped_by}_budget", (f"stopped after {used}",)))
+            raise _Stopped(overrun, Failure(phase, f"{ended.stopped_by}_budget", (*told, f"stopped after {used}")))
         if ended.stopped_by:
             facts = f"peak memory {ended.peak_memory_bytes >> 20} MiB, log {ended.log_bytes} bytes"
             if ended.stopped_by == "disk":
@@ -426,7 +446,7 @@ class Evaluator:
             raise _Stopped("harness_abort", Failure("harness", "NoSpace", (f"no space left in {self.cache}",)))
         if ended.exit_code:
             label, lines = failures.explain(ended.log, ended.signal_name, ended.exit_code)
-            raise _Stopped("crash", Failure(phase, label, lines))
+            raise _Stopped("crash", Failure(phase, label, (*told, *lines)))
 
     def _measure(self, hook: Hook, job: _Job) -> None:
         request = {"tree": str(job.tree), "artefact": str(job.artefact), "limits": _limits(job.budget)}
@@ -449,7 +469,8 @@ class Evaluator:
         budget = job.budget.eval_seconds
         self._tell(job, "score", 0.0, budget)
         request: dict[str, Any] = {"tree": str(job.tree), "artefact": str(job.artefact), "seed": job.seed}
-        request |= {"held_out": str(self.data.get("held_out", ""))} | ({"smoke": True} if job.smoke else {})
+        request["held_out"] = str(self.data.get("holdout" if job.purpose == HOLDOUT else "held_out", ""))
+        request |= {"smoke": True} if job.smoke else {}
         if not self.study.recipe.predict:
             self._take(job, scoring.ask(request, 0.0, job.cancel), None)
             return
@@ -478,7 +499,7 @@ class Evaluator:
         """Metrics out of the hook's reply; how the predictor ended comes first, since it explains a broken talk."""
         metrics = reply.get("metrics")
         if ended is not None and (ended.stopped_by or not ended.began or not reply.keys() & {"metrics", "invalid"}):
-            self._check(ended, "score", "eval_budget_overrun")
+            self._check(ended, "score", "eval_budget_overrun", str(reply.get("crashed", "")))
         if "crashed" in reply:
             raise _Stopped("crash", Failure("score", "prediction", (failures.tidy(str(reply["crashed"])),)))
         if "invalid" in reply:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
-from gitresearch.audit import Finding, notes, outcomes, trials
+from gitresearch.audit import Finding, holdouts, notes, outcomes, trials
 from gitresearch.audit.outcomes import Pins
 from gitresearch.audit.whole import hook_digest
 from gitresearch.errors import FormatError, GitResearchError
@@ -226,7 +226,9 @@ def _outcome(after: After, chain: notes.Chain, oid: str) -> Iterator[Finding]:
     if trial is None or pinned is None:
         yield Finding(oid[:8], "a trial with a branch", f"{chain.evaluator} measured it; it has none, nor in the push")
     elif chain.versions[oid]:
-        for claim, found in outcomes.check(pinned.study, trial, chain.versions[oid][-1], after.pins(pinned)):
+        last = chain.versions[oid][-1]
+        wrong = outcomes.check(pinned.study, trial, last, after.pins(pinned))
+        for claim, found in (*wrong, *holdouts.check(pinned.study, last)):
             yield Finding(oid[:8], claim, found)
 
 

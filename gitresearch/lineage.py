@@ -127,6 +127,7 @@ class Lineage:
         self._nodes: dict[str, Node] = {}
         self._children: dict[str, _Sorted] = defaultdict(_Sorted)
         self._by_tree: dict[str, tuple[int, str]] = {}
+        self._evaluated: dict[str, str] = {}  # a trial's oid by its tree
         self._by_time: dict[str, _Sorted] = defaultdict(_Sorted)  # the indexes are named in `_index`
         self._by_score: dict[str, _Sorted] = defaultdict(_Sorted)
         self._figures: dict[str, SpecialistFigures] = defaultdict(SpecialistFigures)
@@ -163,6 +164,8 @@ class Lineage:
         name, status, key = node.trial.specialist, node.status, self._key(node)
         for index in ("", f"by {name}", f"is {status}"):
             change(self._by_time[index], key)
+        if node.summary is not None and node.status != "harness_abort":
+            self._evaluated.setdefault(node.trial.tree, node.trial.oid)
         if node.failed:
             change(self._by_time["failed"], key)
             change(self._by_time[f"failed by {name}"], key)
@@ -326,6 +329,12 @@ class Lineage:
     def same_tree(self, tree: str) -> Node | None:
         """The earliest trial with exactly this tree: its outcome is known, a second would be waste."""
         return self._nodes[self._by_tree[tree][1]] if tree in self._by_tree else None
+
+    def twin(self, trial: Trial) -> Node | None:
+        """Another trial with exactly these files that was evaluated: to evaluate this one too would be waste. A
+        replicate has none: it is there to be measured again."""
+        oid = self._evaluated.get(trial.tree, trial.oid)
+        return self._nodes[oid] if oid != trial.oid and trial.operator != "replicate" else None
 
     def figures(self) -> dict[str, SpecialistFigures]:
         """Per specialist: trials by status, gain of its keeps over their parents, seconds of evaluation."""

@@ -23,8 +23,9 @@ Noise = Mapping[str, Spread]  # of each metric that is decided by, over the base
 
 @dataclass(frozen=True)
 class AtGate:
-    """A gate with the mean over n runs, and the one-sided bound of the true mean on the gate's bad side. None where the
-    metric was not measured; the bound is infinite where no spread is known."""
+    """A gate with the mean over n runs, and the one-sided bound of the true mean on the gate's bad side; of a gate that
+    each run must meet, the worst run, and the bound of the next one. None where the metric was not measured; the bound
+    is infinite where no spread is known."""
 
     gate: Gate
     value: float | None
@@ -46,6 +47,8 @@ class AtGate:
         """Whether the true mean misses, but for a chance of `level`."""
         if self.value is None:
             return True
+        if self.gate.each:
+            return self.missed
         side = 1.0 if self.gate.at_least is not None else -1.0
         return below(side * (self.value - self.gate.limit), self.n, self.spread, level)
 
@@ -87,11 +90,11 @@ def _at(gate: Gate, runs: Sequence[Run], known: Spread, level: float) -> AtGate:
     spread = known.joined(found)
     if not found:
         return AtGate(gate, None, math.inf, known, spread, 0)
-    away = (
-        t_above(level, spread.df) * (spread.sd / math.sqrt(len(found)) if spread.df else 1.0) if level < MEAN else 0.0
-    )
-    value = mean(found)
-    return AtGate(gate, value, value - away if gate.at_least is not None else value + away, known, spread, len(found))
+    upwards, middle, n = gate.at_least is None, mean(found), len(found)
+    error = math.sqrt(1 / n + (1 if gate.each else 0)) * (spread.sd if spread.df else 1.0)
+    away = t_above(level, spread.df) * error if level < MEAN else 0.0
+    value = middle if not gate.each else max(found) if upwards else min(found)
+    return AtGate(gate, value, middle + away if upwards else middle - away, known, spread, n)
 
 
 def gate_level(study: Study) -> float:

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-from gitresearch import drift
+from gitresearch import drift, holdout
 from gitresearch.agents import ProposalFailed, Usage
 from gitresearch.errors import GitResearchError
 from gitresearch.lab import Lab
-from gitresearch.outcome import Outcome
+from gitresearch.outcome import HOLDOUT, Outcome
 from gitresearch.policy import Turn, next_turn
 from gitresearch.propose import Proposer
 from gitresearch.text import plural
@@ -91,6 +91,7 @@ class _State:
     calibrating: int = 0
     confirming: int = 0
     drifting: bool = False
+    holding_out: bool = False  # a run on the holdout is under way
     aborts: int = 0
     begun: set[tuple[str, str]] = field(default_factory=set)  # repairs and merges: the same again would fail again
     fruitless: Counter[str] = field(default_factory=Counter)  # a specialist's turns in a row without an edit
@@ -146,6 +147,7 @@ class Loop:
             return (
                 self._assess_next()
                 or self._drift_next()
+                or self._holdout_next()
                 or self._confirm_next(ending=False)
                 or self._propose_next()
                 or self._end(busy)
@@ -154,7 +156,7 @@ class Loop:
     def _assess_next(self) -> Callable[[], None] | None:
         for node in self.lab.lineage.pending():
             oid = node.trial.oid
-            if self.plan.only and oid not in self.plan.only:
+            if (self.plan.only and oid not in self.plan.only) or self.lab.lineage.twin(node.trial):
                 continue
             if oid not in self.state.working and self.state.elsewhere.get(oid, 0.0) < time.monotonic():
                 self.state.working.add(oid)
@@ -166,6 +168,13 @@ class Loop:
             return None
         self.state.drifting = True
         return self._drift
+
+    def _holdout_next(self) -> Callable[[], None] | None:
+        oid = None if self.state.holding_out else self.lab.holdout_due()
+        if oid is None:
+            return None
+        self.state.holding_out = True
+        return partial(self._hold_out, oid)
 
     def _confirm_next(self, *, ending: bool) -> Callable[[], None] | None:
         oid = self.lab.claim_due(ending=ending)
@@ -248,6 +257,17 @@ class Loop:
             with self.lab.lock:
                 self.state.drifting = False
 
+    def _hold_out(self, oid: str) -> None:
+        try:
+            outcome, failure = self.lab.score_on_holdout(oid, self.stop.now) or (None, None)
+            if failure:
+                self.watcher.said(f"{oid[:8]}, run on the holdout: {(failure.label, *failure.lines)[-1]}")
+            if outcome and holdout.warns(outcome):
+                self.watcher.said(f"{oid[:8]}: {holdout.told(outcome)}")
+        finally:
+            with self.lab.lock:
+                self.state.holding_out = False
+
     def _confirm(self, oid: str) -> None:
         try:
             self.lab.confirm(oid, self.stop.now)
@@ -328,7 +348,7 @@ class Loop:
     def _settled(self, trial: Trial, outcome: Outcome) -> None:
         self.report.evaluated += 1
         self.watcher.settled(trial, outcome)
-        if outcome.summary.status == "keep":
+        if outcome.summary.status == "keep" and outcome.runs[-1].purpose != HOLDOUT:
             self.state.fruitless.clear()  # a new head is new ground for everyone
         aborted = outcome.runs and outcome.runs[-1].status == "harness_abort"
         self.state.aborts = self.state.aborts + 1 if aborted else 0

@@ -5,7 +5,7 @@ import functools
 import glob
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -37,14 +37,15 @@ def require(budget: Budget) -> None:
         raise GitResearchError(why, "nvidia-smi, or: gitresearch init --recipe NAME --scale mini")
 
 
-def doubts(budget: Budget) -> str:
-    """What speaks against a study's runs on this machine though they may well fit; nothing where nothing does."""
+def doubts(budget: Budget, python: str) -> Iterator[str]:
+    """What speaks against a study's runs on this machine, by this interpreter, though they may well fit."""
     has = memory_mb()
-    if not has or budget.memory_mb <= has:
-        return ""
-    return (
-        f"a run may take {budget.memory_mb} MB (budget.memory_mb) and this machine has {has}: what takes more crashes"
-    )
+    if has and budget.memory_mb > has:
+        may = f"a run may take {budget.memory_mb} MB (budget.memory_mb)"
+        yield f"{may} and this machine has {has}: what takes more crashes"
+    if budget.accelerator and (torch := interpreter(python).torch).endswith("+cpu"):
+        mend = f"{python} -m pip install --force-reinstall torch"
+        yield f"torch {torch} finds no accelerator, and the study asks for one; try: {mend}"
 
 
 def has_accelerator() -> bool:

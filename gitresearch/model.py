@@ -19,7 +19,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from gitresearch import reply
 from gitresearch.errors import Fault, GitResearchError
+from gitresearch.reply import Reply
 from gitresearch.text import one_line
 
 RETRIES = 4
@@ -33,36 +35,7 @@ _NO_TOOLS = re.compile(
     r"(?:support|require|enable|unknown|unrecogni|unexpected|extra).{0,60}\btools?\b",
     re.IGNORECASE,
 )
-_NAME = re.compile(r"[^A-Za-z0-9_-]")
-MAX_CALLS = 16
 _TOO_LONG = re.compile(r"context.{0,20}(?:length|size|window)|too many tokens|prompt is too long", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Call:
-    """A tool that the model wants to use. `arguments` is what it wrote: JSON, if it did it right."""
-
-    id: str
-    name: str
-    arguments: str
-
-
-@dataclass(frozen=True)
-class Reply:
-    """A model's answer; tokens as the server counted them. `refusal` is why it would not answer; `reasoning` is what
-    some servers send beside the text, and want back where tools were called."""
-
-    text: str
-    finish_reason: str
-    calls: tuple[Call, ...] = ()
-    reasoning: str = ""
-    tokens_in: int = 0
-    tokens_cached: int = 0
-    tokens_out: int = 0
-    tokens_reasoning: int = 0
-    seconds: float = 0.0
-    request_id: str = ""
-    refusal: str = ""
 
 
 class ModelError(GitResearchError):
@@ -136,8 +109,8 @@ class Model:
         if isinstance(call.error, openai.APIConnectionError):
             told = self._told(call.error)
             return f"{told.message}; {told.hint}"
-        listed = _item(call.done, "data")
-        found = [_item(item, "id") for item in listed] if isinstance(listed, list) else []
+        listed = reply.get(call.done, "data")
+        found = [reply.get(item, "id") for item in listed] if isinstance(listed, list) else []
         names = {name for name in found if isinstance(name, str)}
         if not names or self.name in names or f"{self.name}:latest" in names:
             return ""
@@ -182,24 +155,24 @@ class Model:
         return "max_tokens" if self.base_url and "api.openai.com" not in self.base_url else "max_completion_tokens"
 
     def _reply(self, done: Any, seconds: float, request_id: str) -> Reply:
-        choice = _item(_item(done, "choices"), 0)
-        message, usage = _item(choice, "message"), _item(done, "usage")
+        choice = reply.get(reply.get(done, "choices"), 0)
+        message, usage = reply.get(choice, "message"), reply.get(done, "usage")
         if not isinstance(message, dict):
-            said = _words(done)
+            said = reply.words(done)
             what = f": {self._without_key(said)}" if said else ""
             raise ModelError(f"{self.where} answered without a choice{what}", "check --base-url and --model")
-        finish, refusal = _item(choice, "finish_reason"), message.get("refusal")
+        finish, refusal = reply.get(choice, "finish_reason"), message.get("refusal")
         if finish == "content_filter" and not refusal:
             refusal = "a content filter stopped the answer"
         return Reply(
-            text=_text(message.get("content")),
-            calls=_calls(message.get("tool_calls")),
-            reasoning=_text(message.get("reasoning_content")),
+            text=reply.text(message.get("content")),
+            calls=reply.calls(message.get("tool_calls")),
+            reasoning=reply.text(message.get("reasoning_content")),
             finish_reason=one_line(finish, 40) if isinstance(finish, str) else "",
-            tokens_in=_count(usage, "prompt_tokens"),
-            tokens_cached=_count(_item(usage, "prompt_tokens_details"), "cached_tokens"),
-            tokens_out=_count(usage, "completion_tokens"),
-            tokens_reasoning=_count(_item(usage, "completion_tokens_details"), "reasoning_tokens"),
+            tokens_in=reply.count(usage, "prompt_tokens"),
+            tokens_cached=reply.count(reply.get(usage, "prompt_tokens_details"), "cached_tokens"),
+            tokens_out=reply.count(usage, "completion_tokens"),
+            tokens_reasoning=reply.count(reply.get(usage, "completion_tokens_details"), "reasoning_tokens"),
             seconds=seconds,
             request_id=one_line(request_id, 100),
             refusal=one_line(refusal, 200) if isinstance(refusal, str) else "",
@@ -222,7 +195,8 @@ class Model:
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
             return ModelError(f"{self.where} refused the key in {self.key_env}", f"export {self.key_env}=…", "setup")
         if isinstance(error, openai.APIStatusError):
-            return self._refused(error.status_code, error.code, self._without_key(_words(error.body) or error.message))
+            said = self._without_key(reply.words(error.body) or error.message)
+            return self._refused(error.status_code, error.code, said)
         if isinstance(error, _TooLarge):
             return ModelError(f"{self.where} sent more than {MAX_BODY:,} bytes", "choose another --model")
         return ModelError(f"{self.where} sent what can't be read: {type(error).__name__}", "check --base-url")
@@ -332,46 +306,3 @@ class _Chat(_Call):
         create = self.client.chat.completions.with_streaming_response.create
         with create(**self.request, **{limit: self.max_tokens}) as response:
             return self._read(response)
-
-
-def _item(value: Any, key: str | int) -> Any:
-    """An item of a table or list, None where there is none."""
-    if isinstance(key, str):
-        return value.get(key) if isinstance(value, dict) else None
-    return value[key] if isinstance(value, list) and len(value) > key else None
-
-
-def _text(value: Any) -> str:
-    """A text that can be encoded; some servers send it in parts."""
-    if isinstance(value, list):
-        value = "".join(part["text"] for part in value if isinstance(_item(part, "text"), str))
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
-
-
-def _calls(found: Any) -> tuple[Call, ...]:
-    """The tools that were called, in a shape that can be sent back: some servers leave the id out or give it twice, and
-    send arguments as a table instead of as text."""
-    calls: dict[str, Call] = {}
-    for number, item in enumerate(found[:MAX_CALLS] if isinstance(found, list) else ()):
-        function = _item(item, "function")
-        name, arguments, ident = _item(function, "name"), _item(function, "arguments"), _item(item, "id")
-        if not isinstance(arguments, str):
-            arguments = json.dumps(arguments if arguments is not None else {})
-        if not isinstance(ident, str) or not re.fullmatch(r"[\w.:-]{1,64}", ident) or ident in calls:
-            ident = f"call-{number}"
-        known = _NAME.sub("-", name)[:64] if isinstance(name, str) else ""
-        calls[ident] = Call(ident, known or "unnamed", _text(arguments))
-    return tuple(calls.values())
-
-
-def _words(body: Any) -> str:
-    """What an error's body says: its message, wherever servers put it."""
-    body = _item(body, "error") or body
-    words = _item(body, "message") or _item(body, "detail") or body
-    return words if isinstance(words, str) else ""
-
-
-def _count(usage: Any, name: str) -> int:
-    """A token count; servers leave some out or send null."""
-    value = _item(usage, name)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0

@@ -34,18 +34,25 @@ STATUSES = (
     "size_blocked",
     "train_budget_overrun",
     "eval_budget_overrun",
+    "early_stop",
     "resource_limit",
     "invalid",
     "harness_abort",
 )
 MEASURED = frozenset({"baseline", "keep", "discard", "disqualified"})  # these carry a score
-FAILED = frozenset(STATUSES) - MEASURED
+EARLY_STOP = "early_stop"  # ended by what its own progress foretold: no score, and no failure either
+FAILED = frozenset(STATUSES) - MEASURED - {EARLY_STOP}
 # What a study may be scored by of a run: no hook reports it, the evaluator measures it.
+TIMES = frozenset({"train_seconds", "total_seconds"})  # of these, what a run can't take back once it is spent
 OWN_METRICS = frozenset({"train_seconds", "eval_seconds", "total_seconds", "artefact_bytes", "peak_memory_bytes"})
 REPRODUCE = "reproduce"  # a witness's runs, which enter no score, verdict, claim or estimate of noise
 DRIFT = "drift"  # the baseline once more, to see whether it moved: enters no score either
-PURPOSES = ("baseline", "screen", "head", "confirm", DRIFT, REPRODUCE)
+HOLDOUT = "holdout"  # scored on a second hidden split, which nothing is decided by: enters no score either
+PURPOSES = ("baseline", "screen", "head", "confirm", DRIFT, HOLDOUT, REPRODUCE)
 WITNESS, REVOKED = "witness", "revoked"  # labels
+_WHERE_TOLD = (
+    "warmup_seconds", "saved_seconds", "saved_by", "foretold", "projected_bytes", "smoke_seconds", "smoke_bytes",
+)  # fmt: skip
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -86,6 +93,9 @@ class Run:
     warmup_seconds: float = 0.0  # before the task's clock; told where there were any
     saved_seconds: float = 0.0  # that ending it early spared, by an estimate; told with the reason where there were any
     saved_by: str = ""
+    curve: tuple[float, ...] = ()  # what it said of itself in each tenth of its training; advice, and in no score
+    projected_bytes: int = 0  # what the artefact was to weigh by the hook, else by the smoke run; 0: neither can tell
+    foretold: float = 0.0  # the share of its training at which its curve foretold that it can't win; 0: it never did
     smoke_seconds: float = 0.0  # of the smoke run before it, told where there was one
     smoke_bytes: int = 0  # of the artefact that it left
 
@@ -252,10 +262,12 @@ def summarise(status: str, metric: str, runs: Sequence[Run], at: str, **more: An
     claim was made (`claimed`) its seeds alone count: those before it got the trial to be the head.
 
     The run that got a trial chosen is a lucky one by selection (winner's curse); it never enters the score again. Nor
-    does a witness's, one that looks for drift, nor any run of an invalid outcome, which has no score.
+    does a witness's, one that looks for drift or is scored on the holdout, nor any run of an invalid outcome, which has
+    no score.
     """
     stood_on = firsthand(runs)
-    scored = [run for run in stood_on if metric in run.metrics and run.purpose != DRIFT and status != "invalid"]
+    aside = (DRIFT, HOLDOUT)
+    scored = [run for run in stood_on if metric in run.metrics and run.purpose not in aside and status != "invalid"]
     counted = ("confirm",) if more.get("claimed") else ("head", "confirm")
     fresh = [run for run in scored if run.purpose in counted]
     values = [run.metrics[metric] for run in fresh or scored]
@@ -322,14 +334,12 @@ def _utf8(text: str) -> str:
     return found
 
 
-_TOLD = ("warmup_seconds", "saved_seconds", "saved_by", "smoke_seconds", "smoke_bytes")
-
-
 def _run_table(run: Run) -> dict[str, Any]:
     table: dict[str, Any] = {"seed": run.seed, "purpose": run.purpose, "status": run.status}
     table |= {"train_seconds": run.train_seconds, "eval_seconds": run.eval_seconds, "wall_seconds": run.wall_seconds}
     table |= {"peak_memory_bytes": run.peak_memory_bytes, "artefact_bytes": run.artefact_bytes, "started": run.started}
-    told = {name: value for name in _TOLD if (value := getattr(run, name))}
+    told = {name: getattr(run, name) for name in _WHERE_TOLD if getattr(run, name)}
+    told |= {"curve": list(run.curve)} if run.curve else {}
     return table | told | {"metrics": dict(run.metrics)}
 
 
@@ -368,6 +378,9 @@ def _run(table: Mapping[str, Any]) -> Run:
         warmup_seconds=_number(table.get("warmup_seconds", 0.0)),
         saved_seconds=_number(table.get("saved_seconds", 0.0)),
         saved_by=_text(table.get("saved_by", "")),
+        curve=tuple(_number(value) for value in table.get("curve", ())),
+        projected_bytes=_integer(table.get("projected_bytes", 0)),
+        foretold=_number(table.get("foretold", 0.0)),
         smoke_seconds=_number(table.get("smoke_seconds", 0.0)),
         smoke_bytes=_integer(table.get("smoke_bytes", 0)),
     )
@@ -409,8 +422,11 @@ def _boolean(value: Any) -> bool:
 
 
 def _refuse_nonfinite(value: Any) -> None:
-    """TOML knows nan and inf; an outcome does not: comparisons with them decide wrongly without a sound."""
+    """TOML knows nan and inf; an outcome does not: comparisons with them decide wrongly without a sound. Nor does it
+    hold a whole number beyond TOML's 64 bits, which no float may be compared with."""
     if isinstance(value, float) and not math.isfinite(value):
         raise FormatError("an outcome holds a number that is not finite")
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise FormatError("an outcome holds a whole number of more than 64 bits")
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ():
         _refuse_nonfinite(item)

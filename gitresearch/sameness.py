@@ -29,7 +29,7 @@ class Tried:
         self, study: Study, edits: Callable[[str, str], Edits], read: Callable[[str, str], bytes | None]
     ) -> None:
         self._edits, self._read = edits, read
-        asked = {study.objective.metric, *(gate.metric for gate in study.gates)}
+        asked = {study.objective.metric, *(gate.metric for gate in study.gates if not gate.each)}
         self._weighed, self._capped = "artefact_bytes" in asked, bool(study.budget.artefact_bytes)
         self._meanings: dict[tuple[str, str], str] = {}
         self._steps: dict[tuple[str, str], Meanings] = {}

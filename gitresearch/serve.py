@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from gitresearch import edit
+from gitresearch import answers
 from gitresearch.agents import Proposal, ProposalFailed, Request, trailer_word
 from gitresearch.agents.desk import LOOK, Desk, Refused, Tool, bounded, by_itself, values
 from gitresearch.briefing import Briefing
@@ -28,7 +28,7 @@ LONGEST_WAIT = 600
 SAID_BYTES = 1 << 18
 
 _WHO = {"type": "string", "description": "The specialist you work as."}
-_TITLE, _WHY, _EXPECT = (line.partition(": ")[2] for line in edit.HEADING.split("\n"))
+_TITLE, _WHY, _EXPECT = (line.partition(": ")[2] for line in answers.HEADING.split("\n"))
 OWN = (
     Tool(
         "brief",
@@ -166,7 +166,7 @@ class Service:
 
     def _propose(self, edits: str) -> str:
         desk = self._opened()
-        desk.apply(edit.parse(edits, bare=True))
+        desk.apply(answers.parse(edits, bare=True))
         return "Your copy is edited:\n" + desk.run("diff", {})
 
     def _submit(self, title: str, why: str = "", expect: float | None = None) -> str:
@@ -175,7 +175,7 @@ class Service:
         request = desk.request
         if found := self.check(desk.files):
             raise Refused(f"the preflight refuses it: {found}")
-        subject, body, _ = edit.heading(f"title: {title}\nwhy: {why}")
+        subject, body, _ = answers.heading(f"title: {title}\nwhy: {why}")
         hypothesis = Hypothesis.from_text(
             subject, body, study=request.study.name, specialist=request.specialist.name, operator=request.operator,
             expected=expect, assisted_by=f"mcp:{trailer_word(self.client).replace(':', '-')[:100] or 'client'}",

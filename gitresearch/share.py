@@ -63,9 +63,9 @@ def hook_of(name: str) -> Path:
 
 
 def files(name: str, scale: str = "mini") -> dict[str, bytes]:
-    """What a new study of a recipe is made of, by path: study.toml and knowledge/ at the top, the program under
-    recipes/, its hook under evaluator_hooks/. The knowledge stands outside the program's folder: what a specialist
-    reads is nothing that a trial carries."""
+    """What a new study of a recipe is made of, by path: study.toml, README.md and knowledge/ at the top, the program
+    under recipes/, its hook under evaluator_hooks/. What is read and not run stands outside the program's folder: a
+    trial carries all that lies there, and its bytes count."""
     folder, full = recipe(name), recipe(name) / "full"
     if scale == "full" and not full.is_dir():
         hint = f"gitresearch init --recipe {folder.name}"
@@ -74,7 +74,7 @@ def files(name: str, scale: str = "mini") -> dict[str, bytes]:
     for path, data in _tree(folder).items():
         top = path.partition("/")[0]
         if top not in (STUDY_FILE, "full"):
-            made[path if top == "knowledge" else f"recipes/{folder.name}/{path}"] = data
+            made[path if top in ("knowledge", "README.md") else f"recipes/{folder.name}/{path}"] = data
     made[STUDY_FILE] = ((full if scale == "full" else folder) / STUDY_FILE).read_bytes()
     if scale == "full":
         _enlarge(made, f"recipes/{folder.name}", full / "constants.toml")
@@ -139,5 +139,10 @@ def _domain(line: ast.Assign | ast.AnnAssign, text: str, where: str) -> tuple[as
     if isinstance(annotation, ast.Subscript) and kind == "Literal":
         return annotation.slice, text
     if isinstance(annotation, ast.Subscript) and kind == "Annotated" and isinstance(annotation.slice, ast.Tuple):
-        return annotation.slice.elts[-1], f'"{text}"'
+        inner, *told = annotation.slice.elts
+        if isinstance(inner, ast.Subscript) and ast.unparse(inner.value) == "Literal":
+            return inner.slice, text
+        ranges = [one for one in told if isinstance(one, ast.Constant) and ".." in str(one.value)]
+        if ranges:
+            return ranges[0], f'"{text}"'
     raise ValueError(f"{where} states no domain")

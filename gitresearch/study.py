@@ -6,12 +6,12 @@ the file is an error that names the line; an unknown key names the nearest known
 
 import difflib
 import re
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
+from gitresearch.asking import Agent, Price, words
 from gitresearch.errors import GitResearchError
 from gitresearch.tables import TableError, Wrong, choice, read, require
 from gitresearch.text import one_line
@@ -19,9 +19,7 @@ from gitresearch.trial import NAME
 
 STUDY_FILE = "study.toml"
 SIGNERS_FILE = "allowed_signers"  # beside it, in the form of ssh-keygen(1)
-AGENTS = ("offline", "openai", "command")
 _DIRECTIONS = ("min", "max")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _CLOCKS = ("cpu", "wall")
 _ROSTER = re.compile(r"specialists|generalist|generics(?::([1-9][0-9]?))?")
 # CPU seconds can't be spent faster than one a second and core; four times that is a process that mostly waits.
@@ -50,8 +48,8 @@ class Recipe:
         return "" if self.root == "." else self.root
 
     def check(self) -> None:
-        require("train", bool(_argv("train", self.train)), "names the command that trains, such as 'python train.py'")
-        _argv("predict", self.predict)
+        require("train", bool(words("train", self.train)), "names the command that trains, such as 'python train.py'")
+        words("predict", self.predict)
         require("root", _is_relative(self.root), "is a folder inside the repository, such as '.' or 'recipes/mine'")
 
 
@@ -77,11 +75,12 @@ class Objective:
 
 @dataclass(frozen=True)
 class Gate:
-    """A bound on another metric that a trial must meet to count at all."""
+    """A bound on another metric that a trial must meet to count at all: on the mean over its runs, or on `each`."""
 
     metric: str
     at_least: float | None = None
     at_most: float | None = None
+    each: bool = False
 
     def check(self) -> None:
         one_bound = (self.at_least is None) != (self.at_most is None)
@@ -112,6 +111,7 @@ class Budget:
     smoke_seconds: float = 0.0  # for each part of the smoke run before a trial's first run; 0: there is none
     artefact_bytes: int = 0  # 0: no cap
     accelerator: bool = False  # a run needs one: said before the first where the machine has none
+    accelerator_mb: int = 0  # and so much memory on each: said before the first where one has less; 0: nothing is asked
     memory_mb: int = 8_000
     disk_mb: int = 2_000
     log_mb: int = 16
@@ -122,8 +122,9 @@ class Budget:
         choice("clock", self.clock, _CLOCKS)
         for name in ("train_seconds", "eval_seconds", "memory_mb", "disk_mb", "log_mb", "processes", "open_files"):
             require(name, getattr(self, name) > 0, "must be more than 0")
-        for name in ("artefact_bytes", "warmup_seconds"):
+        for name in ("artefact_bytes", "warmup_seconds", "accelerator_mb"):
             require(name, getattr(self, name) >= 0, "must not be negative")
+        require("accelerator_mb", self.accelerator or not self.accelerator_mb, "goes with accelerator = true")
         within = 0 <= self.smoke_seconds < self.train_seconds
         require("smoke_seconds", within, "must be 0 or more, and less than train_seconds")
 
@@ -146,16 +147,21 @@ class StudyBudget:
 @dataclass(frozen=True)
 class Seeds:
     """How many seeds each purpose takes: calibration, first look, the head's fresh runs, a claim's confirmation; and up
-    to how many fresh runs a trial gets that only a gate's bound holds back (no more than `head`: none for that)."""
+    to how many fresh runs a trial gets that only a gate's bound holds back (no more than `head`: none for that).
+
+    `holdout` is how many more runs the baseline, and each trial whose claim was confirmed, get that are scored on a
+    second hidden split: nothing is decided by it, and no agent hears of it; 0: none.
+    """
 
     baseline: int = 5
     screen: int = 1
     head: int = 2
     confirm: int = 5
     gate: int = 5
+    holdout: int = 0
 
     def check(self) -> None:
-        for name, least in (("baseline", 2), ("screen", 1), ("head", 1), ("confirm", 2), ("gate", 0)):
+        for name, least in (("baseline", 2), ("screen", 1), ("head", 1), ("confirm", 2), ("gate", 0), ("holdout", 0)):
             require(name, least <= getattr(self, name) <= 1000, f"must be {least} to 1000")
 
 
@@ -167,6 +173,8 @@ class Decision:
     a claim looks at the gate again); at 0.5 the mean itself counts, where that is the task's rule. `stop_alpha` is how
     often seeds may end early though the trial is as good as what it is compared with; 0: they never do. Every
     `drift_every` trials the baseline runs again, to see whether it moved; 0: never.
+    `curve_alpha` is for recipes that report their progress in the metric's units: how many of all first runs may be
+    stopped by their curve although they would have won; 0: none is stopped.
     """
 
     rule: str = "two-tier"
@@ -175,12 +183,14 @@ class Decision:
     gate_alpha: float = 0.05
     stop_alpha: float = 0.05
     drift_every: int = 20
+    curve_alpha: float = 0.0
 
     def check(self) -> None:
         choice("rule", self.rule, ("two-tier", "strict-improvement"))
         require("alpha", 0 < self.alpha < 1, "must lie between 0 and 1")
         require("gate_alpha", 0 < self.gate_alpha <= 0.5, "must be more than 0 and at most 0.5, the point mean")
         require("stop_alpha", 0 <= self.stop_alpha < 0.5, "must be 0 or more and less than 0.5")
+        require("curve_alpha", 0 <= self.curve_alpha < 0.5, "must be 0 or more and less than 0.5")
         require("every", self.every >= 1, "must be at least 1")
         require("drift_every", self.drift_every >= 0, "must not be negative")
 
@@ -202,93 +212,6 @@ class Evaluator:
         except re.error as error:
             raise Wrong("pattern", f"is no regular expression: {error}") from None
         require("pattern", groups == 1, "must have exactly one group, the metric's value")
-
-
-@dataclass(frozen=True)
-class Session:
-    """How long one proposal may talk with its model: calls, tokens in and out, dollars (0: no cap), and seconds."""
-
-    turns: int = 40
-    tokens: int = 1_000_000
-    dollars: float = 0.0
-    seconds: float = 1800.0
-
-    def check(self) -> None:
-        for name in ("turns", "tokens", "seconds"):
-            require(name, getattr(self, name) > 0, "must be more than 0")
-        require("dollars", self.dollars >= 0, "must not be negative")
-
-
-@dataclass(frozen=True)
-class Agent:
-    """Who proposes. `base_url` is for `openai`; `command` is a known coding agent's name or any command line;
-    `model` and `key_env` (the variable that holds the key) are for both."""
-
-    kind: str = "offline"
-    model: str = ""
-    base_url: str = ""
-    command: str = ""
-    key_env: str = "OPENAI_API_KEY"
-    max_tokens: int = 8_000
-    timeout_seconds: float = 300.0
-    temperature: float | None = None
-    lineage: bool = True  # false: the control arm, whose agents see their parent's files and nothing of other trials
-    patience: int = 3  # turns in a row without an edit, after which a specialist rests until something is kept
-    tools: bool = True  # openai: a talk with tools to look around with; false, or where none are taken: answers alone
-    context_tokens: int = 64_000  # what the model takes at once, its answer included
-    brief_tokens: int = 8_000
-    session: Session = field(default_factory=Session)
-    seed: int = 0
-
-    def check(self) -> None:
-        choice("kind", self.kind, AGENTS)
-        require("model", self.kind != "openai" or bool(self.model), "names the model the openai agent asks")
-        require("command", self.kind != "command" or bool(_argv("command", self.command)), "names the program to run")
-        require("max_tokens", self.max_tokens > 0, "must be more than 0")
-        require("timeout_seconds", self.timeout_seconds > 0, "must be more than 0")
-        require("patience", self.patience > 0, "must be more than 0")
-        require("context_tokens", self.context_tokens > self.max_tokens, "must be more than max_tokens")
-        require("brief_tokens", self.brief_tokens >= 500, "must be at least 500")
-        require("key_env", bool(_VARIABLE.fullmatch(self.key_env)), "is the name of a variable, not the key itself")
-        address = not self.base_url or re.fullmatch(r"https?://[^/\s@]+(?:/\S*)?", self.base_url)
-        require("base_url", bool(address), "begins with http:// or https:// and holds no password")
-
-    @property
-    def brief_limit(self) -> int:
-        """How many tokens a brief may take: no more than a third of what goes in."""
-        return min(self.brief_tokens, (self.context_tokens - self.max_tokens) // 3)
-
-
-@dataclass(frozen=True)
-class Price:
-    """What a model's tokens cost, in dollars per million; `model` is a name or a pattern like `gpt-5*`. Cached input
-    costs as much as other input where nothing else is said."""
-
-    model: str
-    dollars_in: float
-    dollars_out: float
-    dollars_cached: float | None = None
-
-    def check(self) -> None:
-        require("model", bool(self.model), "names a model")
-        for name in ("dollars_in", "dollars_out", "dollars_cached"):
-            require(name, (getattr(self, name) or 0.0) >= 0, "must not be negative")
-
-    def dollars(self, tokens_in: int, tokens_cached: int, tokens_out: int) -> float:
-        """What so many tokens cost; cached ones are among those that went in."""
-        cached = min(tokens_cached, tokens_in)
-        each = self.dollars_in if self.dollars_cached is None else self.dollars_cached
-        return ((tokens_in - cached) * self.dollars_in + cached * each + tokens_out * self.dollars_out) / 1e6
-
-
-@dataclass(frozen=True)
-class Prices:
-    """A file of prices alone."""
-
-    prices: tuple[Price, ...] = ()
-
-    def check(self) -> None:
-        pass
 
 
 @dataclass(frozen=True)
@@ -344,6 +267,12 @@ class Study:
         for gate in self.gates if self.evaluator.pattern else ():
             measured = gate.metric == self.objective.metric
             require("gates", measured, f"asks for {gate.metric!r}, and a pattern measures one metric: use a hook")
+        if self.seeds.holdout:
+            require(
+                "seeds.holdout", bool(self.evaluator.hook), "needs evaluator.hook: a pattern reads what a recipe prints"
+            )
+            claims = self.decision.rule == "two-tier"
+            require("seeds.holdout", claims, "is for what a claim confirms, which decision.rule = 'two-tier' makes")
         for path in self.knowledge:
             require("knowledge", _is_relative(path), f"holds {path!r}, which leaves the repository")
 
@@ -410,13 +339,6 @@ def load(text: str, where: str = STUDY_FILE) -> Study:
         return read(Study, text, where)
     except TableError as error:
         raise StudyError(error.message, error.hint) from None
-
-
-def _argv(key: str, command: str) -> list[str]:
-    try:
-        return shlex.split(command)
-    except ValueError as error:
-        raise Wrong(key, f"can't be split into words: {error}") from None
 
 
 def _is_relative(path: str) -> bool:

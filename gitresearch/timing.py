@@ -1,19 +1,22 @@
 """Where evaluation time went, out of outcomes: useful, wasted, saved; by status and by specialist.
 
-Pure. Useful are the seconds of trials that got a rank (baseline, keep, discard): they tell something of a recipe that
-works. Wasted are those of all others: failed, blocked, disqualified, taken back, or ended by our own fault. These are
-wall seconds of all runs but a witness's. Saved are the seconds that early ends spared by each run's own record, by the
-study's clock. A note is data from whoever pushed it: one that can't be read saves nothing.
+Pure. Useful are the seconds of trials that got a rank (baseline, keep, discard), or were stopped since they could not
+get one: they tell something of a recipe that works. Wasted are those of all others: failed, blocked, disqualified,
+taken back, or ended by our own fault. These are wall seconds of all runs but a witness's. Saved are the seconds that
+early ends spared by each run's own record, by the study's clock. A note is data from whoever pushed it: one that can't
+be read saves nothing.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from gitresearch.errors import FormatError
 from gitresearch.lineage import RANKED, Node
-from gitresearch.outcome import REPRODUCE, Outcome
+from gitresearch.outcome import EARLY_STOP, REPRODUCE, Outcome, Run
 
-_MARK = b"\nsaved_seconds = "  # a note without it is not parsed
+USEFUL = RANKED | {EARLY_STOP}
+_MARK = re.compile(rb"\n(?:saved_seconds|foretold) = ")  # a note without either is not parsed
 
 
 @dataclass
@@ -30,7 +33,7 @@ class Times:
         seconds = node.summary.seconds if node.summary else 0.0
         self.trials += 1
         self.saved += saved
-        if node.status in RANKED:
+        if node.status in USEFUL:
             self.useful += seconds
         else:
             self.wasted += seconds
@@ -50,13 +53,19 @@ class Timing:
     statuses: dict[str, Times] = field(default_factory=dict)
     specialists: dict[str, Times] = field(default_factory=dict)
     reasons: dict[str, float] = field(default_factory=dict)
+    let_on: int = 0  # runs that were to be stopped by their curve, and went on to check
+    let_on_kept: int = 0  # of those, trials that were kept
 
 
 def timing(notes: Iterable[tuple[Node, bytes]]) -> Timing:
     """The times of trials with the notes that count for them, in one pass."""
     found = Timing()
     for node, note in notes:
-        spared = saved(note)
+        runs = told(note)
+        spared = saved(runs)
+        if any(run.foretold and run.status == "ok" for run in runs):
+            found.let_on += 1
+            found.let_on_kept += node.status == "keep"
         for reason, seconds in spared.items():
             found.reasons[reason] = found.reasons.get(reason, 0.0) + seconds
         by_status = found.statuses.setdefault(node.status, Times())
@@ -66,15 +75,17 @@ def timing(notes: Iterable[tuple[Node, bytes]]) -> Timing:
     return found
 
 
-def saved(note: bytes) -> dict[str, float]:
-    """What the runs of a note spared, by reason."""
-    found: dict[str, float] = {}
-    if _MARK not in note:
-        return found
+def told(note: bytes) -> Sequence[Run]:
+    """The runs of a note that has something to tell here; none of one that can't be read."""
     try:
-        runs = Outcome.parse(note).runs
+        return Outcome.parse(note).runs if _MARK.search(note) else ()
     except FormatError:
-        return found
+        return ()
+
+
+def saved(runs: Iterable[Run]) -> dict[str, float]:
+    """What the runs spared, by reason."""
+    found: dict[str, float] = {}
     for run in runs:
         if run.purpose != REPRODUCE and run.saved_seconds > 0:
             reason = run.saved_by or "unknown"

@@ -14,6 +14,7 @@ from gitresearch.decision import REPRODUCED, Claimed
 from gitresearch.errors import GitResearchError
 from gitresearch.noise import Spread, pooled
 from gitresearch.outcome import (
+    EARLY_STOP,
     MEASURED,
     REPRODUCE,
     REVOKED,
@@ -41,7 +42,7 @@ def claimed(trial: Trial, said: Said, me: str) -> tuple[str, Outcome]:
         hint = f"gitresearch propose --operator replicate --parent {trial.short}"
         raise GitResearchError(f"this clone took its outcome of {trial.short} back", hint)
     who = me if me in said and not is_witness(said[me]) else next(iter(said), "")
-    if not who or is_witness(said[who]) or said[who].summary.status == "harness_abort":
+    if not who or is_witness(said[who]) or said[who].summary.status in ("harness_abort", EARLY_STOP):
         raise GitResearchError(f"{trial.short} has no outcome to reproduce", f"gitresearch evaluate {trial.short}")
     if said[who].summary.status == "invalid":
         raise GitResearchError(f"the outcome of {trial.short} is invalid and claims nothing", "gitresearch log")

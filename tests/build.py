@@ -4,10 +4,16 @@
 Nothing here is synced to disk, which makes a trial cost a millisecond.
 """
 
+import functools
+import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import pygit2
+from pygit2.enums import ObjectType
 
 from gitresearch.outcome import Outcome, Run, Summary
 from gitresearch.repo import Repo
@@ -29,22 +35,40 @@ def git(where: Path | Repo, *arguments: str, check: bool = True) -> str:
 
 def put_raw(repo: Repo, kind: str, data: bytes) -> str:
     """An object that git itself would refuse to make."""
-    command = ["git", f"--git-dir={repo.git_dir}", "hash-object", "-t", kind, "-w", "--stdin", "--literally"]
-    return subprocess.run(command, input=data, capture_output=True, check=True).stdout.decode().strip()
+    return str(pygit2.Repository(str(repo.git_dir)).write(ObjectType[kind.upper()], data))
+
+
+def copy_of(path: Path, make: Callable[..., object], *told: Hashable) -> Path:
+    """A copy of the repository that `make(path, *told)` makes in a new folder. It is asked once, whoever wants one."""
+    return shutil.copytree(_made_once(make, *told), path, dirs_exist_ok=True)
+
+
+@functools.cache
+def _made_once(make: Callable[..., object], *told: Hashable) -> Path:
+    """The repository to copy, in the home of this session (tests/conftest.py), without git's examples of hooks."""
+    path = Path(tempfile.mkdtemp(prefix="template-", dir=Path.home())) / "made"
+    make(path, *told)
+    for sample in path.glob("**/hooks/*.sample"):
+        sample.unlink()
+    return path
 
 
 def plain_repo(path: Path, files: Mapping[str, bytes] = FILES) -> Path:
-    """A git repository with one commit of these files; `run.sh` is executable."""
-    path.mkdir(parents=True, exist_ok=True)
-    git(path, "init", "--quiet")
-    for name, data in files.items():
+    """A git repository with one commit of these files; `run.sh` is executable. `path` is new, or empty."""
+    assert not path.exists() or not any(path.iterdir())
+    return copy_of(path, _commit_of, tuple(files.items()))
+
+
+def _commit_of(path: Path, files: tuple[tuple[str, bytes], ...]) -> None:
+    for name, data in files:
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_bytes(data)
         if name.endswith(".sh"):
             (path / name).chmod(0o755)
+    path.mkdir(exist_ok=True)
+    git(path, "init", "--quiet")
     git(path, "add", "--all")
     git(path, "commit", "--quiet", "--message=the recipe", f"--date={TIME} +0000")
-    return path
 
 
 def study_repo(path: Path, *, durable: bool = False, files: Mapping[str, bytes] = FILES) -> Repo:

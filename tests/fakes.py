@@ -20,14 +20,19 @@ class FakeRuns:
 
     score: Callable[[Trial, int, str], float | str]
     seconds: float = 0.0
+    metric: str = "loss"
     history: list[tuple[str, str]] = field(default_factory=list)
+    bars: list[object] = field(default_factory=list)
     most_at_once: int = 0
     _running: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def run(self, trial: Trial, seed: int, purpose: str, cancel: threading.Event | None = None) -> RunResult:
+    def run(
+        self, trial: Trial, seed: int, purpose: str, cancel: threading.Event | None = None, bar: object = None
+    ) -> RunResult:
         with self._lock:
             self.history.append((trial.oid, purpose))
+            self.bars.append(bar)
             self._running += 1
             self.most_at_once = max(self.most_at_once, self._running)
         try:
@@ -41,9 +46,8 @@ class FakeRuns:
                 self._running -= 1
         if isinstance(found, str):
             return self._failed(seed, purpose, found, "Scripted")
-        run = Run(
-            seed, purpose, "ok", {"loss": found}, train_seconds=1.0, wall_seconds=1.0, started="2026-01-01T00:00:00Z"
-        )
+        measured = {self.metric: found}
+        run = Run(seed, purpose, "ok", measured, train_seconds=1.0, wall_seconds=1.0, started="2026-01-01T00:00:00Z")
         return RunResult(run=run, failure=None, environment={"sandbox": "fake"}, binding={"commit": trial.oid})
 
     def foresee(self, files: Mapping[str, bytes]) -> str:

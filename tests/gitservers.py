@@ -93,7 +93,7 @@ def http(root: Path, *, deny: bool = False) -> Iterator[str]:
             """Stay quiet."""
 
     server = ThreadingHTTPServer((HOST, 0), Backend)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
         yield f"http://{HOST}:{server.server_address[1]}"

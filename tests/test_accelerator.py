@@ -1,4 +1,4 @@
-"""Somebody else on the accelerator, played by a stand-in nvidia-smi: noticed, and waited for."""
+"""What an accelerator has and who else is on it, played by a stand-in nvidia-smi."""
 
 import os
 import subprocess
@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from gitresearch import accelerator
-from gitresearch.accelerator import Accelerators
+from gitresearch.accelerator import Accelerators, require
+from gitresearch.errors import GitResearchError
+from gitresearch.study import Budget
 
 IDLE = "0, 0, 4, 81559"
 
@@ -130,3 +132,18 @@ def test_what_ran_may_leave(smi: Smi, stranger: int) -> None:
     assert Accelerators().spoilt() == ()
     smi(apps=f"{stranger}, 4000")
     assert Accelerators().spoilt() == (f"process {stranger} uses 4000 MiB",)
+
+
+def test_too_little_memory_is_said_before_a_run(smi: Smi) -> None:
+    """The smallest accelerator counts; a study that asks for none, and a driver that can't tell, are let through."""
+    budget = Budget(accelerator=True, accelerator_mb=20_000)
+    smi(gpus="0, 81559\n1, 16376")
+    with pytest.raises(GitResearchError, match="number 1 has 16376") as caught:
+        require(budget)
+    assert "--scale mini" in caught.value.hint
+    require(Budget(accelerator=True))
+    for gpus in ("0, 81559", "0, [N/A]", "No devices were found"):
+        smi(gpus=gpus)
+        require(budget)
+    smi(gpus="0, 16376", code=9)
+    require(budget)

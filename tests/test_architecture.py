@@ -1,18 +1,36 @@
 """The shape of the code: layers, doors to outside libraries, and docs that say what is there."""
 
 import ast
+import functools
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
+import tomli
+import tomli_w
 
+from gitresearch.asking import Agent, Session
 from gitresearch.cli.main import VERBS, cli
-from gitresearch.study import Agent, Session, load
+from gitresearch.study import (
+    Budget,
+    Decision,
+    Evaluator,
+    Gate,
+    Objective,
+    Recipe,
+    Seeds,
+    Specialist,
+    Study,
+    StudyBudget,
+    load,
+)
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PACKAGE = CHECKOUT / "gitresearch"
@@ -27,6 +45,7 @@ ORDER = [
         "outcome",
         "tables",
         "signing",
+        "asking",
         "study",
         "surface",
         "merge",
@@ -35,6 +54,8 @@ ORDER = [
         "noise",
         "looks",
         "drift",
+        "curves",
+        "holdout",
         "decision",
         "policy",
         "intoto",
@@ -54,8 +75,10 @@ ORDER = [
         "smoke",
         "hooks",
         "data",
+        "reply",
         "model",
         "match",
+        "answers",
         "edit",
         "axes",
         "agents",
@@ -64,7 +87,7 @@ ORDER = [
     *("agents.desk", "agents.prompt", "agents.folder"),
     *("agents.patch", "agents.offline", "agents.openai", "agents.command"),
     *("evaluate", "spending", "briefing", "sameness", "propose", "serve"),
-    *("witness", "lab", "loop", "engines", "review", "sync", "audit", "guard", "cli"),
+    *("witness", "books", "lab", "loop", "engines", "review", "moves", "sync", "audit", "guard", "cli"),
 ]
 
 # Each verb is called by the loop or the command line, never by another verb.
@@ -95,26 +118,32 @@ def _name(path: Path) -> str:
     return ".".join(part for part in parts if part != "__init__")
 
 
-MODULES = {_name(path): ast.parse(path.read_bytes()) for path in sorted(PACKAGE.rglob("*.py"))}
+@functools.cache
+def _modules() -> dict[str, ast.AST]:
+    """Every module by its name below gitresearch. Parsed once, and not by workers that run none of these tests."""
+    return {_name(path): ast.parse(path.read_bytes()) for path in sorted(PACKAGE.rglob("*.py"))}
 
 
-def _imports(tree: ast.AST) -> Iterator[str]:
-    """Every absolute name that is imported, `from a import b` as a.b; imports inside functions too."""
-    for node in ast.walk(tree):
+@functools.cache
+def _imports(module: str) -> list[str]:
+    """Every absolute name that a module imports, `from a import b` as a.b; imports inside functions too."""
+    found = []
+    for node in ast.walk(_modules()[module]):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "relative imports hide the layer"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return found
 
 
-def _own(tree: ast.AST) -> set[str]:
+def _own(module: str) -> set[str]:
     """The modules of ours that a module imports."""
     found = set()
-    for full in _imports(tree):
+    for full in _imports(module):
         if full.startswith("gitresearch."):
             name = full.removeprefix("gitresearch.")
-            while name and name not in MODULES:
+            while name and name not in _modules():
                 name = name.rpartition(".")[0]
             found.add(name)
     return found - {""}
@@ -134,15 +163,15 @@ def _within(name: str, packages: tuple[str, ...]) -> bool:
 
 def test_every_module_has_its_place_in_the_order() -> None:
     """A new module is added to ORDER, where it can be seen what it stands on."""
-    assert [name for name in MODULES if name and not _layer(name)] == []
+    assert [name for name in _modules() if name and not _layer(name)] == []
 
 
 def test_modules_import_only_from_those_above() -> None:
     """The order of the layers holds for every import, also for those inside functions."""
     wrong = [
         f"{name} imports {other}"
-        for name, tree in MODULES.items()
-        for other in _own(tree)
+        for name in _modules()
+        for other in _own(name)
         if ORDER.index(_layer(name)) < ORDER.index(_layer(other))
     ]
     assert wrong == []
@@ -150,7 +179,7 @@ def test_modules_import_only_from_those_above() -> None:
 
 def test_no_import_goes_round_in_a_circle() -> None:
     """Within a layer too, imports form no cycle."""
-    below = {name: _own(tree) - {name} for name, tree in MODULES.items()}
+    below = {name: _own(name) - {name} for name in _modules()}
     while free := [name for name, others in below.items() if not others]:
         for name in free:
             del below[name]
@@ -162,8 +191,8 @@ def test_verbs_do_not_import_each_other() -> None:
     """What works on git is put together by the loop and the command line only."""
     wrong = [
         f"{name} imports {other}"
-        for name, tree in MODULES.items()
-        for other in _own(tree)
+        for name in _modules()
+        for other in _own(name)
         if name.partition(".")[0] in WORKERS and other.partition(".")[0] in WORKERS - {name.partition(".")[0]}
     ]
     assert wrong == []
@@ -172,19 +201,19 @@ def test_verbs_do_not_import_each_other() -> None:
 @pytest.mark.parametrize("library", DOORS)
 def test_each_outside_library_has_one_door(library: str) -> None:
     """A library is imported behind its door and nowhere else."""
-    users = [name for name, tree in MODULES.items() if any(_within(full, (library,)) for full in _imports(tree))]
+    users = [name for name in _modules() if any(_within(full, (library,)) for full in _imports(name))]
     assert [name for name in users if not _within(name, DOORS[library])] == []
 
 
 def test_every_module_says_what_it_is() -> None:
     """Whoever reads the module docstrings in order understands the tool."""
-    assert [name for name, tree in MODULES.items() if not ast.get_docstring(tree)] == []
+    assert [name for name, tree in _modules().items() if not ast.get_docstring(tree)] == []
 
 
 def test_only_the_command_line_prints_and_exits() -> None:
     """Below the command line an error is raised and a message is passed on."""
     wrong = []
-    for name, tree in MODULES.items():
+    for name, tree in _modules().items():
         if _within(name, ("cli", *ENDS_ITS_PROCESS)):
             continue
         for node in ast.walk(tree):
@@ -282,7 +311,7 @@ def test_command_lines_in_the_docs_exist(page: Path) -> None:
 def test_commands_that_hints_tell_to_type_exist() -> None:
     """A hint such as `gitresearch run` names a command that is there."""
     wrong = []
-    for name, tree in MODULES.items():
+    for name, tree in _modules().items():
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 match = re.match(r"gitresearch ([a-z]+)", node.value)
@@ -325,3 +354,28 @@ surface = ["train.py"]
     assert study.prices[0].dollars_cached == 0.125
     for name in (*Agent.__dataclass_fields__, *Session.__dataclass_fields__):
         assert f"{name} = " in shown or name == "session"
+
+
+def test_the_page_of_study_toml_has_every_key_with_its_default() -> None:
+    """Each key that is read stands in docs/study.md, and what is left out counts as the page says."""
+    shown = (CHECKOUT / "docs" / "study.md").read_text("utf-8").partition("```toml\n")[2].partition("```")[0]
+    asked = {match[1] for match in re.finditer(r"^(\w+) = .*\(asked for\)", shown, re.MULTILINE)}
+    table: dict[str, Any] = tomli.loads(shown)
+    alone = {"agent", "prices"}  # on docs/agents.md
+    for cls, told in (
+        (Study, table),
+        *((cls, table[name]) for name, cls in (
+            ("recipe", Recipe), ("objective", Objective), ("budget", Budget), ("study_budget", StudyBudget),
+            ("seeds", Seeds), ("decision", Decision), ("evaluator", Evaluator),
+        )),
+        (Gate, table["gates"][0] | {"at_most": None}),
+        (Specialist, table["specialists"][0]),
+    ):  # fmt: skip
+        for item in fields(cls):
+            assert item.name in told or item.name in alone, f"{cls.__name__}.{item.name}"
+            value = told.get(item.name)
+            if item.name not in asked and not isinstance(value, (dict, list)) and item.name not in alone:
+                assert value == item.default, item.name
+    table["evaluator"] |= {"pattern": "(x)"}
+    table["objective"]["metric"] = table["gates"][0]["metric"]
+    load(tomli_w.dumps(table))

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitresearch import brief
+from gitresearch.asking import Agent
 from gitresearch.brief import Facts, bounded, fenced, render
 from gitresearch.lineage import Lineage, Node
 from gitresearch.outcome import STATUSES, Summary
-from gitresearch.study import Agent, load
+from gitresearch.study import load
 from gitresearch.text import is_safe, tokens
 from gitresearch.trial import Hypothesis, Trial
 

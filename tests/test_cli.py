@@ -21,6 +21,8 @@ from gitresearch.cli.main import VERBS, cli, run
 from gitresearch.repo import Repo
 from gitresearch.repo.identity import key_file
 from gitresearch.sandbox import launcher
+from gitresearch.sandbox.world import Interpreter
+from gitresearch.study import Budget
 from tests.build import STUDY, add_trial, git, outcome, plain_repo, record
 from tests.fake_server import Scripted, fails, serving
 from tests.processes import gone
@@ -1256,3 +1258,15 @@ def test_a_machine_that_lacks_what_a_study_asks_for(call: Cli, tmp_path: Path, m
 
     large = TOML.replace("train_seconds", "memory_mb = 100_000_000\ntrain_seconds")
     assert "this machine has" in begin_runs(call, study(tmp_path / "t", toml=large)).err
+
+
+@pytest.mark.parametrize(("torch", "accelerator", "said"), [("2.13.0+cpu", True, 1), ("2.13.0", True, 0), ("", True, 0),
+                                                            ("2.13.0+cpu", False, 0)])  # fmt: skip
+def test_a_torch_without_accelerators(
+    monkeypatch: pytest.MonkeyPatch, torch: str, accelerator: bool, said: int
+) -> None:
+    """The build for CPUs alone is told of where a study asks for an accelerator, and only there."""
+    monkeypatch.setattr(machine, "interpreter", lambda _python: Interpreter((), "3.11", torch))
+    found = list(machine.doubts(Budget(accelerator=accelerator, memory_mb=1), "python"))
+
+    assert [line.startswith("torch 2.13.0+cpu finds no accelerator") for line in found] == [True] * said

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitresearch import edit
-from gitresearch.edit import Answer, Applied, Block, EditError, apply, broken, edits_of, parse
+from gitresearch import answers
+from gitresearch.answers import Answer, Block, EditError, parse
+from gitresearch.edit import Applied, apply, broken, edits_of
 from gitresearch.surface import Surface
 
 FILE = """\
@@ -307,7 +308,7 @@ def test_leaked_markup_never_reaches_title_or_why(leak: str) -> None:
     )
     for text in (found.title, found.why):
         assert leak not in text
-        assert not edit._LEAK.search(text)
+        assert not answers.LEAK.search(text)
     assert found.title.startswith("change it")
     assert "because" in found.why
 
@@ -370,12 +371,12 @@ def test_a_file_that_does_not_parse_is_told_once() -> None:
 
 
 def seconds(work: Callable[[int], object], n: int) -> float:
-    """The least of three times."""
+    """The least of three times, in CPU seconds: other processes don't count."""
     times = []
     for _ in range(3):
-        began = time.perf_counter()
+        began = time.thread_time()
         work(n)
-        times.append(time.perf_counter() - began)
+        times.append(time.thread_time() - began)
     return min(times)
 
 

@@ -20,6 +20,7 @@ import pytest
 
 from gitresearch import accelerator
 from gitresearch.accelerator import Accelerators
+from gitresearch.curves import Bar
 from gitresearch.errors import GitResearchError
 from gitresearch.evaluate import Evaluator, Event, RunResult
 from gitresearch.hooks import HookFault, strict_reply
@@ -35,13 +36,14 @@ from tests.processes import gone
 
 # Scores the number in artefact/model, or asks a predictor for it; `mode` makes it fail in every way a hook can.
 HOOK = r"""
-import json, os, subprocess, sys, time
+import json, os, sys, time
 verb = sys.argv[1]
 request = json.load(sys.stdin)
 fault = request["settings"].get(verb, "")
 if fault == "exit":
     sys.exit("the hook's last words")
 if fault == "hang":
+    import subprocess
     subprocess.Popen(["sleep", request["settings"]["word"]])
     time.sleep(60)
 if fault:
@@ -55,7 +57,8 @@ def preflight():
         return {"status": "preflight_crash", "label": "SyntaxError", "lines": [f"train.py:{error.lineno}", str(error)]}
     if os.path.exists(os.path.join(request["tree"], "huge")):
         return {"status": "size_blocked", "label": "code_too_large", "lines": ["huge"]}
-    return {"ok": True}
+    known = os.path.join(request["tree"], "projected")
+    return {"ok": True} | ({"projected_bytes": int(open(known).read())} if os.path.exists(known) else {})
 
 def measure():
     names = os.listdir(request["artefact"])
@@ -392,6 +395,7 @@ def test_resource_limit(bench: Make, budget: str, code: str, label: str) -> None
     assert "MiB" in failed(bench(budget=budget).run(code), "resource_limit", "train", label)
 
 
+@pytest.mark.slow
 def test_a_nested_artefact(bench: Make) -> None:
     """An artefact nested deeper than a walk can go ends the run, not the evaluator, and is removed."""
     made = bench()
@@ -622,6 +626,7 @@ class Crowded(Accelerators):
         return ("process 1 uses 4000 MiB",) if self.looks and self.looks.pop(0) else ()
 
 
+@pytest.mark.slow
 def test_somebody_else_on_the_accelerator(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before a run they are waited for, in time or not; after it its clock is spoilt. Either way the trial is not
     blamed, and a spoilt run has no score. A clock of CPU seconds is not spoilt by them."""
@@ -703,12 +708,15 @@ def say(*words):
 """
 
 
+CURVE = "for n in range(21): say(n, 20, 4); time.sleep(0.1)\n" + GOOD
+
+
 @pytest.mark.parametrize(
     ("code", "status", "label"),
     [
         ("for n in range(900): say(n, 10**9, 2.5); time.sleep(0.01)", "train_budget_overrun", "projected"),
         ("for n in range(99): say(n, 99, 'nan'); time.sleep(0.1)", "crash", "not_finite"),
-        ("say(0, 9); time.sleep(9)", "train_budget_overrun", "no_first_step"),
+        pytest.param("say(0, 9); time.sleep(9)", "train_budget_overrun", "no_first_step", marks=pytest.mark.slow),
     ],
 )
 def test_a_run_that_is_certain_to_be_waste(bench: Make, code: str, status: str, label: str) -> None:
@@ -719,6 +727,36 @@ def test_a_run_that_is_certain_to_be_waste(bench: Make, code: str, status: str, 
     assert 0 < result.run.saved_seconds <= 3
     assert result.run.saved_by == label
     assert Outcome.parse(replace(outcome(), runs=(result.run,)).note()).runs == (result.run,)
+
+
+@pytest.mark.slow
+def test_a_run_that_cannot_win_any_more(bench: Make) -> None:
+    """It ends at the mark where its curve is out of reach, and the note tells by what; its curve is on record too."""
+    made = bench(budget="train_seconds = 9")
+    bar = Bar(made.evaluator.study.objective, 2.0, (-1.0,) * 9, slack=0.5, known=9, level=0.1)
+    trial = add_trial(made.repo, "try", edits={"train.py": (SAYS + CURVE).encode()})
+    result = made.evaluator.run(trial, 7, "screen", None, bar)
+    assert "at best" in failed(result, "early_stop", "train", "curve")
+    assert (result.run.curve, result.run.foretold, result.run.saved_by) == ((4.0,) * 3, 0.3, "early_stop")
+    assert 0 < result.run.saved_seconds < 9
+    assert Outcome.parse(replace(outcome(), runs=(result.run,)).note()).runs == (result.run,)
+    let_on = made.evaluator.run(trial, 7, "screen", None, replace(bar, let_on=True)).run
+    assert (let_on.status, let_on.foretold, len(let_on.curve), let_on.saved_by) == ("ok", 0.3, 9, "")
+
+
+def test_bytes_that_past_trials_foretell(bench: Make) -> None:
+    """What the hook reckons with is on record, and a trial that is too large by it trains only where it is let on."""
+    made = bench(budget="artefact_bytes = 100")
+    bar = Bar(made.evaluator.study.objective, 2.0, known=9, level=0.1, lightest=0.5)
+    trial = add_trial(made.repo, "try", edits={"train.py": GOOD.encode(), "projected": b"300"})
+    result = made.evaluator.run(trial, 7, "screen", None, bar)
+    assert "at least 150" in failed(result, "size_blocked", "preflight", "foretold_too_large")
+    assert (result.run.projected_bytes, result.run.train_seconds) == (300, 0)
+    for one in (None, replace(bar, let_on=True), replace(bar, lightest=0.2)):
+        run = made.evaluator.run(trial, 7, "screen", None, one).run
+        assert (run.status, run.projected_bytes, bool(run.foretold)) == ("ok", 300, bool(one and one.let_on))
+    odd = made.run(files={"projected": "-1"})
+    assert odd.run.status == "harness_abort"
 
 
 def test_what_a_run_says_is_shown_and_counts_for_nothing(bench: Make) -> None:
@@ -774,14 +812,21 @@ def test_a_predictor_sees_no_training_leftovers(bench: Make) -> None:
     [
         ("import sys; sys.exit('no model')", "exit_1"),
         ("import sys; input(); print(1.0); sys.exit(0)", "prediction"),
-        ("import os; os.close(0); os.close(1)", "prediction"),
-        ("import os; input(); os.abort()", "SIGABRT"),
-        ("input(); {}['x']", "KeyError"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("import os; os.close(0); os.close(1)", "prediction"),
+                ("import os; input(); os.abort()", "SIGABRT"),
+                ("input(); {}['x']", "KeyError"),
+            )
+        ),
     ],
 )
 def test_a_predictor_that_ends_early(bench: Make, code: str, label: str) -> None:
-    """A predictor that goes away before it was asked everything crashed, by its own exception where it had one."""
-    failed(bench(recipe='predict = "python predict.py"').run(GOOD, {"predict.py": code}), "crash", "score", label)
+    """A predictor that goes away before it was asked everything crashed, by its own exception where it had one; what
+    the hook saw of it is told too."""
+    made = bench(recipe='predict = "python predict.py"')
+    assert "predictor closed" in failed(made.run(GOOD, {"predict.py": code}), "crash", "score", label)
 
 
 def test_a_predictor_that_answers_rubbish(bench: Make) -> None:
@@ -800,7 +845,7 @@ def test_a_predictor_that_answers_rubbish(bench: Make) -> None:
     ["import time; time.sleep(60)", *(pytest.param(c, marks=pytest.mark.slow) for c in ("while True: input()", SPIN))],
 )
 def test_a_predictor_that_never_answers(bench: Make, code: str) -> None:
-    """It meets the evaluation's limit; nothing hangs."""
+    """It meets the evaluation's limit, and what the hook still waited for is told; nothing hangs."""
     made = bench(recipe='predict = "python predict.py"', budget="eval_seconds = 0.6")
     began = time.monotonic()
 
@@ -809,7 +854,7 @@ def test_a_predictor_that_never_answers(bench: Make, code: str) -> None:
     if "input" in code:  # it took what there was and waits for more, or saw the end
         assert result.run.status in ("crash", "eval_budget_overrun")
     else:
-        failed(result, "eval_budget_overrun", "score", "wall_budget")
+        assert "closed its output" in failed(result, "eval_budget_overrun", "score", "wall_budget")
     assert time.monotonic() - began < 8
 
 

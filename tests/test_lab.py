@@ -3,16 +3,18 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gitresearch.audit.outcomes import Pins, check
+from gitresearch.curves import Bar
 from gitresearch.errors import GitResearchError
 from gitresearch.lab import Lab
 from gitresearch.outcome import Outcome
 from gitresearch.repo import Repo
-from gitresearch.study import load
+from gitresearch.study import Evaluator, Objective, load
 from gitresearch.trial import Trial
 from tests.build import STUDY, add_trial, git, study_repo
 from tests.fakes import FakeRuns
@@ -108,6 +110,26 @@ def test_an_assessment_goes_on_where_our_own_fault_ended_it(repo: Repo) -> None:
     pins = Pins(repo.study_base(STUDY) or "", "")
     wrong = [claim for claim, _ in check(QUESTION, trial, made, pins) if not claim.startswith("measured for")]
     assert wrong == []
+
+
+def test_a_first_run_has_a_bar_to_reach_and_no_other(repo: Repo) -> None:
+    """Where the study is scored by seconds the bar is the head's; a trial that ends at it bears an audit and has no
+    score, fresh seeds and the baseline's have none."""
+    timed = replace(QUESTION, objective=Objective("total_seconds"), evaluator=Evaluator(hook="hook.py"))
+    runs = FakeRuns(Script(9.0, 10.0, 8.0, 8.5, "early_stop"), metric="total_seconds")
+    made = Lab(repo, timed, repo.study_base(STUDY) or "", runs)
+    for _ in range(2):
+        made.calibrate()
+    made.assess(add_trial(repo, "quicker"))
+    trial = add_trial(repo, "slower")
+    stopped = made.assess(trial)
+    assert [bar.seconds if isinstance(bar, Bar) else None for bar in runs.bars] == [None, None, 9.5, None, 8.5]
+    assert stopped is not None
+    assert (stopped.summary.status, stopped.summary.score, stopped.summary.n) == ("early_stop", None, 1)
+    pins = Pins(repo.study_base(STUDY) or "", "")
+    assert [claim for claim, _ in check(timed, trial, stopped, pins) if not claim.startswith("measured for")] == []
+    assert made.lineage.statuses()["early_stop"] == 1
+    assert made.assess(trial) == stopped
 
 
 def test_an_aborted_confirmation_costs_a_keep_nothing(repo: Repo) -> None:

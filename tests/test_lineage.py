@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gitresearch.lineage import RANKED, Lineage, Node
@@ -158,7 +158,6 @@ def made(draw: tuple[int, str, int, bool]) -> Node:
     return Node(this, summary(status, score / 2, confirmed=confirmed, seconds=score / 10))
 
 
-@settings(max_examples=60)
 @given(st.lists(MADE, max_size=60), st.sampled_from([LOSS, Objective("loss", "max")]), st.integers(0, 9), st.data())
 def test_every_answer_is_that_of_a_plain_walk(
     draws: list[tuple[int, str, int, bool]], objective: Objective, n: int, data: st.DataObject

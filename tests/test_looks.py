@@ -49,6 +49,20 @@ def test_a_mean_inside_a_gate_is_not_enough() -> None:
     assert shortfall(STUDY, told) == pytest.approx((0.9 - facts["gate_1_bound"]) / 0.9)
 
 
+def test_a_gate_on_each_run_leaves_room_for_the_next() -> None:
+    """Its worst run counts, and the bound of one more: no further seed is spent on it, and one run outside misses."""
+    each = replace(STUDY, gates=(replace(STUDY.gates[0], each=True),), seeds=Seeds(head=2, gate=2))
+    found, made = assessed(lambda: (1.8, 0.91), study=each)
+    assert made == ["screen", "head", "head"]
+    assert (found.status, found.label) == ("disqualified", "gate")
+    assert found.arithmetic["gate_1_bound"] == pytest.approx(0.91 - 2.015 * 0.01 * 0.894 * 1.5**0.5, abs=1e-3)
+    assert assessed(lambda: (1.8, 0.95), study=each)[0].status == "keep"
+    values = iter([0.95, 0.99, 0.89])
+    missed, _ = assessed(lambda: (1.8, next(values)), study=each)
+    assert missed.status == "disqualified"
+    assert missed.reason.startswith("accuracy is 0.89, and")
+
+
 def test_seeds_end_as_soon_as_the_bound_passes() -> None:
     """One that lies well inside needs no seed more than any keep; one close to the limit, some."""
     assert assessed(lambda: (1.8, 0.95)) == (assessed(lambda: (1.8, 0.95))[0], ["screen", "head", "head"])

@@ -27,7 +27,8 @@ from gitresearch.repo import Repo
 from gitresearch.spending import tally
 from gitresearch.study import Study, load
 from gitresearch.trial import Hypothesis, Trial
-from tests.build import git, outcome
+from tests.build import add_trial as make_trial
+from tests.build import git, outcome, plain_repo
 from tests.fakes import FakeAgent, FakeRuns
 
 STUDY = """
@@ -78,14 +79,8 @@ def study() -> Study:
 @pytest.fixture
 def repo(tmp_path: Path) -> Repo:
     """A repository with a recipe whose VALUE is 1.0, its study begun."""
-    top = tmp_path / "study"
-    top.mkdir()
-    (top / "train.py").write_text("VALUE = 1.0\n")
-    (top / "study.toml").write_text(STUDY)
-    (top / "hook.py").write_text("")
-    for args in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-qm", "begin"]):
-        subprocess.run(["git", "-C", str(top), *args], check=True)
-    repo = Repo.open(top, durable=False)
+    files = {"train.py": b"VALUE = 1.0\n", "study.toml": STUDY.encode(), "hook.py": b""}
+    repo = Repo.open(plain_repo(tmp_path / "study", files), durable=False)
     repo.pin_study("s", repo.head_commit())
     return repo
 
@@ -260,6 +255,21 @@ def test_the_same_files_are_not_evaluated_twice(repo: Repo, study: Study) -> Non
     assert sorted(node.trial.subject for node in loop.lab.lineage)[1:] == ["set VALUE to 0.8", "set VALUE to 0.9"]
 
 
+def test_what_another_clone_measured_under_another_name_is_left(repo: Repo, study: Study) -> None:
+    """Of two trials with the same files one is evaluated; the other waits, unless it is there to be measured again."""
+    run_loop(repo, study, [0.9], trials=1)
+    known = next(record.trial for record in repo.trials("s") if record.trial.subject == "set VALUE to 0.9")
+    edits = {"train.py": repo.read_file(known.oid, "train.py")}
+    told = {"study": "s", "specialist": "one"}
+    twin = make_trial(repo, "thought of elsewhere", known.parents, edits, **told)
+    again = make_trial(repo, "measure it again", [known], edits, operator="replicate", **told)
+    loop, runs, _ = make_loop(repo, study, [], trials=0)
+    loop.run()
+    assert twin.tree == again.tree == known.tree
+    assert loop.lab.lineage.twin(twin) == loop.lab.lineage[known.oid]
+    assert {oid for oid, purpose in runs.history if purpose == "screen"} == {again.oid}
+
+
 @dataclass
 class Intruder(FakeAgent):
     """An agent that edits what is not its to edit, besides what is."""
@@ -409,15 +419,15 @@ def failing_loop(
 def test_an_outage_pauses_proposing_and_nothing_else(repo: Repo, study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the agent's server is out the loop waits, twice as long each time, evaluates what is there, and goes on
     with every specialist when it is back."""
-    monkeypatch.setattr("gitresearch.loop.PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr("gitresearch.loop.PAUSE_SECONDS", 0.02)
     out = [ProposalFailed("the server can't be reached", fault="outage") for _ in range(4)]
     loop, watcher = failing_loop(repo, study, [0.9, 0.8], out, trials=2)
     began = time.monotonic()
     report = loop.run()
 
     assert (report.proposed, report.unproposed, report.why) == (2, 4, "2 trials proposed")
-    assert time.monotonic() - began > 0.1 + 0.2 + 0.4 + 0.8
-    assert [text.rpartition("in ")[2] for text in watcher.words] == ["0.1 s", "0.2 s", "0.4 s", "0.8 s"]
+    assert time.monotonic() - began > 0.02 + 0.04 + 0.08 + 0.16
+    assert [text.rpartition("in ")[2] for text in watcher.words] == ["0.02 s", "0.04 s", "0.08 s", "0.16 s"]
 
 
 @dataclass
@@ -435,7 +445,7 @@ class Together(Failing):
 
 def test_one_outage_is_one_pause_for_all_calls(repo: Repo, study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls that fail side by side wait together: the pause doesn't double with each of them."""
-    monkeypatch.setattr("gitresearch.loop.PAUSE_SECONDS", 0.5)
+    monkeypatch.setattr("gitresearch.loop.PAUSE_SECONDS", 0.3)
     loop, watcher = failing_loop(repo, study, [], [], trials=2, jobs=2)
     out = [ProposalFailed("the server can't be reached", fault="outage") for _ in range(2)]
     loop.proposer = Proposer(briefing(repo, study), Together([0.9, 0.8], script=out))
@@ -444,7 +454,7 @@ def test_one_outage_is_one_pause_for_all_calls(repo: Repo, study: Study, monkeyp
     assert (report.proposed, report.unproposed) == (2, 2)
     pauses = [float(text.rpartition("in ")[2].removesuffix(" s")) for text in watcher.words]
     assert len(pauses) == 2
-    assert max(pauses) < 0.65
+    assert max(pauses) < 0.45
 
 
 def test_an_outage_loses_no_evaluation(repo: Repo, study: Study, monkeypatch: pytest.MonkeyPatch) -> None:

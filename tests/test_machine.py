@@ -64,7 +64,9 @@ class Scripted:
     def __init__(self, ends: list[float | str], base: str) -> None:
         self.ends, self.base = ends, base
 
-    def run(self, trial: Trial, seed: int, purpose: str, cancel: threading.Event | None = None) -> RunResult:
+    def run(
+        self, trial: Trial, seed: int, purpose: str, cancel: threading.Event | None = None, bar: object = None
+    ) -> RunResult:
         binding = {"commit": trial.oid, "tree": trial.tree, "base": self.base, "hook": "", "data": ""}
         end = self.ends.pop(0) if self.ends else 1.0
         if isinstance(end, str):

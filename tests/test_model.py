@@ -12,7 +12,8 @@ import pytest
 
 from gitresearch import model as module
 from gitresearch.errors import GitResearchError
-from gitresearch.model import Model, ModelError, Reply
+from gitresearch.model import Model, ModelError
+from gitresearch.reply import Reply
 from tests.fake_server import SOON, FakeServer, Scripted, fails, says, sends, serving
 
 KEY = "sk-hunter2-0123456789abcdef"

@@ -108,6 +108,13 @@ def test_broken_notes_are_a_format_error(note: bytes) -> None:
         Outcome.parse(note)
 
 
+@pytest.mark.parametrize("table", [b"[decision]\nreference", b"[[runs]]\ntrain_seconds"])
+def test_a_whole_number_that_no_float_holds_is_refused(table: bytes) -> None:
+    """Whoever compares it with a float would be ended by it: an audit, or `show`."""
+    with pytest.raises(FormatError, match="more than 64 bits"):
+        Outcome.parse(Outcome(outcome().summary).note() + b"\n" + table + b" = 1" + b"0" * 400 + b"\n")
+
+
 @pytest.mark.parametrize("field", ["score", "sd", "seconds"])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_numbers_that_are_not_finite_are_not_written(field: str, value: float) -> None:

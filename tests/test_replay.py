@@ -1,9 +1,12 @@
 """The replay of published records: what each rule saves, on a record of a few made-up trials."""
 
+import json
 import runpy
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "replay.py"
 CIFAR = """\
@@ -35,3 +38,17 @@ def test_what_each_rule_saves(tmp_path: Path) -> None:
     assert replay["repeats"](rows) == {"003": 200.0}
     assert replay["together"](rows, saved, replay["repeats"](rows)) == {"001": 180.0, "003": 200.0}
     assert replay["passes"](rows[1]) < 0.001
+
+
+@pytest.mark.parametrize("level", [0.05, 0.1, 0.2, 0.3])
+def test_the_curves_of_a_recorded_search(level: float) -> None:
+    """Of a real search's first runs no more than the level are winners that its curves would have stopped; the rule
+    judges nothing before it knows enough trials, and stops some afterwards."""
+    curves = runpy.run_path(str(SCRIPT.with_name("curves.py")))
+    kept = json.loads(curves["RECORDED"].read_text("utf-8"))
+    found = curves["replay"](kept, curves["question"](kept["direction"]), level)
+    assert found.runs == 20
+    assert found.judged <= found.runs - (1 / level - 1)
+    assert found.lost <= level * found.runs
+    assert found.kept_lost == 0
+    assert (found.stopped > 0) == (found.saved > 0) == (level >= 0.1)

@@ -729,11 +729,11 @@ def test_a_world_that_cannot_be_made(box: Sandbox, root: Path, tmp_path: Path) -
     assert sandbox.run(box, ["no-such-program-7"], World(root), Limits(20)).began
 
 
-def test_our_own_memory_is_not_counted(any_box: Sandbox, root: Path) -> None:
+def test_our_own_memory_is_not_counted(each_box: Sandbox, root: Path) -> None:
     """A process begins with the peak of the one that started it; what we use is not told as the program's."""
     ours = bytearray(b"x" * (100 << 20))
 
-    ended = sandbox.run(any_box, ["true"], World(root), Limits(20))
+    ended = sandbox.run(each_box, ["true"], World(root), Limits(20))
 
     assert ended.peak_memory_bytes < len(ours) // 2
 

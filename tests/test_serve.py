@@ -9,10 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
 import tomli
-from mcp import Client, StdioServerParameters, types
 
 from gitresearch.briefing import Briefing
 from gitresearch.lineage import Lineage
@@ -205,9 +203,13 @@ def test_the_control_arm_sees_no_other_trial(repo: Repo) -> None:
         assert "vs" not in said
 
 
+@pytest.mark.slow
 def test_a_real_client_over_stdio(repo: Repo, tmp_path: Path) -> None:
     """The program as an agent starts it: lists its tools, proposes, submits; the trial is in git, and stdout held
     nothing but the protocol."""
+    import anyio
+    from mcp import Client, StdioServerParameters, types
+
     env = {
         name: value
         for name, value in os.environ.items()

@@ -152,8 +152,8 @@ def test_git_research_completes_verbs(tmp_path: Path) -> None:
 
 PROGRAM = """\
 # Ä comment before, so that bytes and characters differ.
-WIDTH: Annotated[int, "8..64"] = 16  # ü
-HEADS: Literal[1, 2] = 2
+WIDTH: Annotated[int, "8..64", "if USE_GPU"] = 16  # ü
+HEADS: Annotated[Literal[1, 2], "if WIDTH"] = 2
 USE_GPU: bool = False
 BOTH, OTHER = 1, 2
 TWICE = 1
@@ -174,6 +174,7 @@ def scaled(shipped: Path) -> Callable[[str], Path]:
         (folder / "full" / "study.toml").write_text("large")
         (folder / "full" / "constants.toml").write_text(table)
         (folder / "knowledge" / "rules.md").write_text("rules")
+        (folder / "README.md").write_text("readme")
         (folder / "sub" / "model.py").write_text(PROGRAM, "utf-8")
         (shipped / "evaluator_hooks" / "parameter_golf" / "hook.py").write_text("hook")
         return folder
@@ -182,7 +183,7 @@ def scaled(shipped: Path) -> Callable[[str], Path]:
 
 
 def test_the_small_scale_is_the_recipe_as_it_stands(scaled: Callable[[str], Path]) -> None:
-    """Study and knowledge go to the top, the program and the hook to their folders; full/ stays behind."""
+    """Study, README and knowledge go to the top, the program and the hook to their folders; full/ stays behind."""
     folder = scaled('["sub/model.py"]\nWIDTH = "32"\n')
     (folder / "__pycache__").mkdir()
     (folder / "__pycache__" / "x.pyc").touch()
@@ -190,6 +191,7 @@ def test_the_small_scale_is_the_recipe_as_it_stands(scaled: Callable[[str], Path
     assert share.files("golf") == {
         "study.toml": b"small",
         "knowledge/rules.md": b"rules",
+        "README.md": b"readme",
         "recipes/parameter_golf/sub/model.py": PROGRAM.encode(),
         "evaluator_hooks/parameter_golf/hook.py": b"hook",
     }
@@ -208,8 +210,8 @@ def test_the_full_scale_has_other_constants_and_its_own_study(scaled: Callable[[
 
     assert made["study.toml"] == b"large"
     assert program.splitlines()[1:4] == [
-        'WIDTH: Annotated[int, "256..1024 step 64"] = 768  # ü',
-        "HEADS: Literal[6, 12] = 6",
+        'WIDTH: Annotated[int, "256..1024 step 64", "if USE_GPU"] = 768  # ü',
+        'HEADS: Annotated[Literal[6, 12], "if WIDTH"] = 6',
         "USE_GPU: bool = True",
     ]
     assert program.splitlines()[4:] == PROGRAM.splitlines()[4:]

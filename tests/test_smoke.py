@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from gitresearch import smoke
-from gitresearch.outcome import Failure, Outcome, Run
+from gitresearch.curves import Bar
+from gitresearch.outcome import Failure, Outcome
 from gitresearch.repo import Repo
-from gitresearch.study import Budget
+from gitresearch.study import Budget, Objective
 from tests import test_evaluate as stage
 from tests.attacks import victim
 from tests.build import add_trial, git, outcome, plain_repo
@@ -25,6 +26,8 @@ HOOK = stage.HOOK.replace('{"ok": True}', '{"ok": True, "smoke": True}').replace
 KNOWS = {"hooks/hook.py": HOOK}
 BUDGET = "smoke_seconds = 10"
 PREDICT = 'predict = "python predict.py"'
+# Leaves twelve bytes after a few steps, and three after training.
+SHRINKS = stage.GOOD.replace('"0.5"', '"0.5" + "0" * 9 * ("GITRESEARCH_SMOKE" in os.environ)')
 SMOKE = 'import os, sys, time\nsmoke = "GITRESEARCH_SMOKE" in os.environ\n'
 
 
@@ -166,37 +169,27 @@ def test_what_a_late_crash_spares(bench: Make) -> None:
     assert (early.saved_seconds, early.saved_by) == (0, "")
 
 
-def sizes(*pairs: tuple[int, int]) -> smoke.Sizes:
-    """What is known after runs of (smoke bytes, bytes)."""
-    made = smoke.Sizes()
-    for before, after in pairs:
-        made.learn(Run(1, "screen", "ok", smoke_bytes=before, artefact_bytes=after))
-    return made
-
-
-@pytest.mark.parametrize(
-    ("known", "status", "phase"),
-    [([(3, 3)] * 5, "size_blocked", "smoke measure"), ([(3, 3)] * 4, "size_blocked", "measure"),
-     ([(3, 3)] * 5 + [(1000, 999)], "size_blocked", "measure")],
-)  # fmt: skip
-def test_a_size_is_known_where_it_never_changes(
-    bench: Make, known: list[tuple[int, int]], status: str, phase: str
-) -> None:
-    """After five trials whose bytes training left as they were, too many are found before training; else after."""
+@pytest.mark.parametrize(("lightest", "status"), [(1.0, "size_blocked"), (0.5, "ok")])
+def test_what_a_smoke_run_leaves_is_a_projection(bench: Make, lightest: float, status: str) -> None:
+    """Where the hook reckons nothing: its bytes go on record, and past trials tell whether they are too many."""
     made = bench(budget=f"{BUDGET}\nartefact_bytes = 10", files=KNOWS)
-    made.evaluator._sizes = sizes(*known)
+    trial = add_trial(made.repo, "try this", edits={"train.py": SHRINKS.encode()})
 
-    failed(made.run(stage.GOOD.replace('"0.5"', '"0.500000000"')), status, phase, "artefact_too_large")
+    result = made.evaluator.run(trial, 7, "screen", None, Bar(Objective("loss"), 0.0, level=0.1, lightest=lightest))
+
+    assert (result.run.status, result.run.smoke_bytes, result.run.projected_bytes) == (status, 12, 12)
+    if status == "size_blocked":
+        failed(result, status, "smoke measure", "foretold_too_large")
+        assert result.run.artefact_bytes == result.run.train_seconds == 0
 
 
-def test_sizes_are_learnt_of_runs_that_have_both() -> None:
-    """Others tell nothing, and one that differs begins the count anew."""
-    same, other = (1_000_000, 1_000_400), (1_000_000, 1_000_600)
+def test_a_projection_of_the_hook_comes_first(bench: Make) -> None:
+    """It knows the format."""
+    hook = HOOK.replace('"smoke": True', '"smoke": True, "projected_bytes": 77')
 
-    assert sizes(*[same] * 5).cap(1_000_000) == 1_000_500
-    assert sizes(*[same] * 4, (0, 7), (7, 0), same).cap(1_000_000) == 1_000_500
-    assert sizes(*[same] * 4, other, *[same] * 4).cap(1_000_000) == 0
-    assert sizes(*[same] * 5).cap(0) == 0
+    run = bench(budget=BUDGET, files={"hooks/hook.py": hook}).run().run
+
+    assert (run.smoke_bytes, run.projected_bytes) == (3, 77)
 
 
 @pytest.mark.parametrize("status", ["train_budget_overrun", "eval_budget_overrun", "discard"])
@@ -214,7 +207,7 @@ def test_our_own_fault_stays_ours() -> None:
 
 def test_its_limits() -> None:
     """Each part has the smoke run's seconds; warming up no more than it has in a run."""
-    made = smoke.limits(Budget(warmup_seconds=2, smoke_seconds=5, artefact_bytes=9), smoke.Sizes())
+    made = smoke.limits(Budget(warmup_seconds=2, smoke_seconds=5, artefact_bytes=9))
 
     assert (made.warmup_seconds, made.train_seconds, made.eval_seconds, made.artefact_bytes) == (2, 5, 5, 0)
 

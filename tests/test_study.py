@@ -131,6 +131,7 @@ def test_every_part_can_be_given() -> None:
         (GOOD + "[budget]\nartefact_bytes = -1\n", "budget.artefact_bytes must not be negative"),
         (GOOD + "[budget]\nsmoke_seconds = 600\n", "smoke_seconds must be 0 or more, and less than train_seconds"),
         (GOOD + "[seeds]\nconfirm = 1\n", "seeds.confirm must be 2 to 1000"),
+        (GOOD + "[budget]\naccelerator_mb = 9\n", "budget.accelerator_mb goes with accelerator = true"),
         (GOOD + "[study_budget]\nhours = -1\n", "study_budget.hours must not be negative"),
         (GOOD + "[decision]\nalpha = 1\n", "decision.alpha must lie between 0 and 1"),
         (GOOD + "[decision]\ngate_alpha = 0\n", "decision.gate_alpha must be more than 0 and at most 0.5"),

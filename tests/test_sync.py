@@ -11,10 +11,11 @@ import pytest
 
 from gitresearch import gitcmd, sync
 from gitresearch.errors import GitResearchError
+from gitresearch.moves import Report
 from gitresearch.repo import Repo, blob_oid
 from gitresearch.trial import BranchName, Hypothesis
 from tests.attacks.victim import Victim
-from tests.build import add_trial, git, outcome, record, study_repo
+from tests.build import add_trial, copy_of, git, outcome, record, study_repo
 from tests.gitservers import daemon, http
 
 OUTCOMES = "refs/notes/gitresearch/outcomes/"
@@ -79,10 +80,10 @@ class Copy:
     def read(self, trial: str, evaluator: str) -> str:
         return self.git("notes", f"--ref=gitresearch/outcomes/{evaluator}", "show", trial)
 
-    def push(self) -> sync.Report:
+    def push(self) -> Report:
         return sync.push(self.repo, say=_quiet)
 
-    def pull(self) -> sync.Report:
+    def pull(self) -> Report:
         return sync.pull(self.repo, say=_quiet)
 
 
@@ -119,14 +120,19 @@ def served(tmp_path: Path) -> Path:
 @pytest.fixture
 def ada(tmp_path: Path, served: Path) -> Copy:
     """A copy with two trials, an outcome for each, and a best."""
-    copy = make(tmp_path / "ada", "ada", str(served))
+    copy = Copy(copy_of(tmp_path / "ada", adas), "ada")
+    copy.git("remote", "add", "origin", str(served))
+    return copy
+
+
+def adas(path: Path) -> None:
+    copy = make(path, "ada")
     first = copy.trial("warm up for longer")
     second = copy.trial("halve the batch", first)
     for oid in (first, second):
         copy.note(oid)
         copy.note(oid, "proposed", "proposals")
     copy.git("update-ref", "refs/heads/best/golf", first)
-    return copy
 
 
 @pytest.fixture(params=["path", "daemon", "http"])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gitresearch import timing as times
 from gitresearch.lineage import Node
 from gitresearch.outcome import Run
 from gitresearch.timing import saved, timing
@@ -42,9 +43,9 @@ def test_seconds_are_useful_or_wasted_by_status() -> None:
 def test_a_saving_that_is_none(told: float) -> None:
     """Nothing below nought is saved, and nothing by a witness or by a note that can't be read."""
     _, note = known("crash", 1, "one", replace(SPARED, saved_seconds=told), replace(SPARED, purpose="reproduce"))
-    assert saved(note) == {}
-    assert saved(b"\nsaved_seconds = 9\n") == {}
-    assert saved(known("crash", 1, "one", replace(SPARED, saved_by=""))[1]) == {"unknown": 7.5}
+    assert saved(times.told(note)) == {}
+    assert saved(times.told(b"\nsaved_seconds = 9\n")) == {}
+    assert saved(times.told(known("crash", 1, "one", replace(SPARED, saved_by=""))[1])) == {"unknown": 7.5}
 
 
 def test_the_verb(call: Cli, tmp_path: Path) -> None:  # noqa: F811

@@ -113,13 +113,13 @@ def _make(settings: dict[str, Any], cache: Path, wanted: str) -> dict[str, Any]:
         _fetch(cache, source)
     try:
         splits = _read(name, source, settings)
+        digest = _digest(splits)
+        if wanted and digest != wanted:
+            raise Unavailable(f"the images in {source} have {digest}, and this study is about {wanted}; {ELSEWHERE}")
     except Unavailable as error:
         if named:
             raise
         raise Unavailable(f"{str(error).partition('; try: ')[0]}; try: rm -r {shlex.quote(str(source))}") from None
-    digest = _digest(splits)
-    if wanted and digest != wanted:
-        raise Unavailable(f"the images in {source} have {digest}, and this study is about {wanted}; {ELSEWHERE}")
     if not _folder_of(cache, digest).is_dir():
         _write(splits, cache, _folder_of(cache, digest))
     return _reply(_folder_of(cache, digest), digest)

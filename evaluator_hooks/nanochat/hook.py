@@ -35,7 +35,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-sys.dont_write_bytecode = True  # the hook's folder stays as it was exported
+if __name__ == "__main__":
+    sys.dont_write_bytecode = True  # the hook's folder stays as it was exported
 
 
 @functools.cache
@@ -78,6 +79,9 @@ def prepare(request: dict[str, Any]) -> dict[str, Any]:
     if settings.get("scale", "mini") == "full":
         checked: dict[str, Any] = beside("provided").check(settings, beside("bundle"))
         return checked
+    if settings.get("data"):
+        full = "gitresearch init --recipe nanochat --scale full"
+        raise beside("corpus").Unavailable(f"the small scale reads no text of one's own; try: {full}")
     cache = Path(request["cache"])
     done = cache / MADE
     try:
@@ -118,6 +122,7 @@ def make(cache: Path, staged: Path) -> None:
             (out / name / f"{source}.txt").write_text("\n\n".join(parts[i]), "utf-8")
     texts = builder.Texts({source: parts[1] for source, parts in splits.items()},
                           {source: parts[0] for source, parts in splits.items()})  # fmt: skip
+    print("making mini-CORE's nine tasks of the held-out text", file=sys.stderr, flush=True)
     tasks = [(kind.label, kind.type, kind.chance, builder.build(texts, kind)) for kind in builder.KINDS]
     bundle.write(out / "held_out" / "tasks", tasks)
     made = files_digest(out / "held_out" / "tasks", bundle.files(out / "held_out" / "tasks"))

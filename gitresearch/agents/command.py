@@ -20,11 +20,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gitresearch import edit, failures, folders
+from gitresearch import answers, edit, failures, folders
 from gitresearch.agents import Proposal, ProposalFailed, Request, Usage, folder, trailer_word
+from gitresearch.asking import Price
 from gitresearch.errors import FormatError, GitResearchError
 from gitresearch.sandbox import Ended, Limits, Process, Sandbox, World, hiding
-from gitresearch.study import Price, Study
+from gitresearch.study import Study
 from gitresearch.text import clean
 from gitresearch.trial import Hypothesis
 from gitresearch.workdir import Workdir
@@ -120,7 +121,7 @@ class CommandAgent:
 
     def _propose(self, request: Request, top: Path) -> Proposal:
         prompt = PROMPT.format(
-            brief=BRIEF, hypothesis=HYPOTHESIS, form=edit.HEADING,
+            brief=BRIEF, hypothesis=HYPOTHESIS, form=answers.HEADING,
             parent=request.parent.short, operator=request.operator, surface=", ".join(request.editable),
         ) + (f"\nYour last change was refused: {request.again}\n" if request.again else "")  # fmt: skip
         folder.write(request.files, top)
@@ -135,12 +136,12 @@ class CommandAgent:
             edits = folder.changes(request.files, top)
             edit.check(edits, request.files, request.surface)
             if any(data and self._hidden(data) != data for data in edits.values()):
-                raise edit.EditError("its change holds one of its keys")
+                raise answers.EditError("its change holds one of its keys")
             if not edits:
                 told = failures.last_lines(ended.log, 1)
-                raise edit.EditError(f"it changed no file{': ' + told[0] if told else ''}")
+                raise answers.EditError(f"it changed no file{': ' + told[0] if told else ''}")
             return Proposal(self._hypothesis(request, top), edits, usage, said)
-        except (edit.EditError, FormatError) as error:
+        except (answers.EditError, FormatError) as error:
             raise ProposalFailed(f"{self._words[0]}: {error.message}", "", usage, said) from None
 
     def _price(self, request: Request) -> Price | None:
@@ -191,18 +192,18 @@ class CommandAgent:
     def _check(self, ended: Ended) -> None:
         if ended.stopped_by:
             limit = f"its time of {self._settings.timeout_seconds:g} s" if ended.stopped_by == "wall" else ""
-            raise edit.EditError(f"it was stopped at {limit or 'the limit for ' + ended.stopped_by}")
+            raise answers.EditError(f"it was stopped at {limit or 'the limit for ' + ended.stopped_by}")
         if ended.exit_code:
             words = failures.last_lines(ended.log, 1) or ("it said nothing",)
             how = f"was ended by {ended.signal_name}" if ended.signal_name else f"ended with status {ended.exit_code}"
-            raise edit.EditError(f"it {how}: {words[0]}")
+            raise answers.EditError(f"it {how}: {words[0]}")
 
     def _hypothesis(self, request: Request, top: Path) -> Hypothesis:
         """What the program wrote down, read as untrusted text."""
-        found = folder.read(top / HYPOTHESIS, edit.MAX_ANSWER)
+        found = folder.read(top / HYPOTHESIS, answers.MAX_ANSWER)
         if found is None:
-            raise edit.EditError(f"it wrote no {HYPOTHESIS}")
-        title, why, expect = edit.heading(self._hidden(found).decode("utf-8", "replace"))
+            raise answers.EditError(f"it wrote no {HYPOTHESIS}")
+        title, why, expect = answers.heading(self._hidden(found).decode("utf-8", "replace"))
         name = os.path.basename(self._words[0])
         return Hypothesis.from_text(
             title, why, study=request.study.name, specialist=request.specialist.name, operator=request.operator,

@@ -15,8 +15,8 @@ from typing import Any
 
 from gitresearch import edit
 from gitresearch.agents import Files, Request
+from gitresearch.answers import Answer, EditError
 from gitresearch.brief import fenced, quoted, row
-from gitresearch.edit import Answer, EditError
 from gitresearch.lineage import Node
 from gitresearch.outcome import Outcome
 from gitresearch.surface import Edits

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gitresearch.agents import Files
-from gitresearch.edit import MAX_FILE, EditError
+from gitresearch.answers import EditError
+from gitresearch.edit import MAX_FILE
 from gitresearch.surface import Edits, glob_match, safe_path
 from gitresearch.text import one_line
 

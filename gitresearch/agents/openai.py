@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gitresearch import edit
+from gitresearch import answers
 from gitresearch.agents import Proposal, ProposalFailed, Request, Usage, trailer_word
 from gitresearch.agents.desk import Desk, Tool
 from gitresearch.agents.prompt import prompt, rules
 from gitresearch.errors import FormatError
-from gitresearch.model import Call, Model, ModelError, NoTools, Reply
+from gitresearch.model import Model, ModelError, NoTools
+from gitresearch.reply import Call, Reply
 from gitresearch.study import Study
 from gitresearch.text import one_line, tokens
 from gitresearch.trial import Hypothesis
@@ -88,7 +89,7 @@ class Talk:
             before = self.desk.files
             try:
                 made = self._taken(reply, left)
-            except (edit.EditError, FormatError) as error:
+            except (answers.EditError, FormatError) as error:
                 self.desk.files = before
                 self._wrong(error.message, reply)
                 continue
@@ -128,14 +129,14 @@ class Talk:
         """Do what a reply asks for: its blocks, then its calls. The proposal where it is the submission."""
         text, told = reply.text, ""
         try:
-            edit.require_short(text)
-            answer = edit.parse(text, bare=bool(self.tools)) if edit.has_blocks(text) else None
+            answers.require_short(text)
+            answer = answers.parse(text, bare=bool(self.tools)) if answers.has_blocks(text) else None
             if answer is not None:
                 self.desk.apply(answer)
                 told = "Your copy is edited."
             if not reply.calls:
                 return self._submitted(answer, text)
-        except edit.EditError as error:
+        except answers.EditError as error:
             if not reply.calls:
                 raise
             told = f"That can't be applied, and nothing of it was. {error.message}"
@@ -149,7 +150,7 @@ class Talk:
             self.messages.append({"role": "user", "content": told.strip()})
         return None
 
-    def _submitted(self, answer: edit.Answer | None, text: str) -> Proposal | None:
+    def _submitted(self, answer: answers.Answer | None, text: str) -> Proposal | None:
         """The proposal in a message without a call; None where it only edited. EditError where it is neither."""
         request = self.request
         if answer is not None and not answer.title:
@@ -158,11 +159,11 @@ class Talk:
             return None
         if answer is None and not self.desk.edits:
             how = " and calls no tool (text that looks like a call is none)" if self.tools else ""
-            raise edit.EditError(f"the answer has no SEARCH/REPLACE, FILE or DELETE block{how}")
-        title, why, expect = (answer.title, answer.why, answer.expect) if answer else edit.heading(text)
+            raise answers.EditError(f"the answer has no SEARCH/REPLACE, FILE or DELETE block{how}")
+        title, why, expect = (answer.title, answer.why, answer.expect) if answer else answers.heading(text)
         edits = self.desk.ready()
         if found := request.check(self.desk.files):
-            raise edit.EditError(f"the preflight refuses it: {found}")
+            raise answers.EditError(f"the preflight refuses it: {found}")
         hypothesis = Hypothesis.from_text(
             title, why, study=request.study.name, specialist=request.specialist.name, operator=request.operator,
             expected=expect, assisted_by=signature(self.model.name),

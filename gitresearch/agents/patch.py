@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from gitresearch import edit
+from gitresearch import answers, edit
 from gitresearch.agents import Files, Proposal, Request, folder
 from gitresearch.errors import GitResearchError
 from gitresearch.gitcmd import Git
@@ -59,7 +59,7 @@ def edits_of(files: Files, patch: bytes, more: Mapping[str, bytes] | None = None
                     raise GitResearchError(f"the change does not apply to its parent: {said.complaint}", hint)
             folder.write(more or {}, top)
             edits = folder.changes(files, top)
-        except edit.EditError as error:
+        except answers.EditError as error:
             raise GitResearchError(error.message, "git status") from None
     wrong = edit.broken(edits)
     if wrong:

@@ -10,8 +10,11 @@ from gitresearch.decision import Reference
 from gitresearch.noise import Spread
 from gitresearch.outcome import (
     DRIFT,
+    EARLY_STOP,
     FAILED,
+    HOLDOUT,
     OWN_METRICS,
+    TIMES,
     Outcome,
     Run,
     firsthand,
@@ -48,7 +51,9 @@ def check(study: Study, trial: Trial, outcome: Outcome, pins: Pins) -> Wrong:
     yield from figures(study, outcome)
     if is_revoked(outcome) or is_witness(outcome):
         return
-    yield from _status(study, trial, replace(outcome, runs=tuple(firsthand(outcome.runs))))
+    # How a run on the holdout ended is no part of the verdict.
+    decided = tuple(run for run in firsthand(outcome.runs) if run.purpose != HOLDOUT)
+    yield from _status(study, trial, replace(outcome, runs=decided))
     if "claim" in outcome.decision:
         yield from _claim(study, outcome)
     else:
@@ -116,7 +121,9 @@ def _status(study: Study, trial: Trial, outcome: Outcome) -> Wrong:
     told = outcome.summary.status
     done = [run for run in outcome.runs if run.status != "harness_abort"]
     bad = [run for run in done if run.status != "ok"]
-    if told in FAILED:
+    if told == EARLY_STOP:
+        yield from _early(study, done)
+    elif told in FAILED:
         ends = outcome.runs if told == "harness_abort" else done
         last = ends[-1].status if ends else "nothing"
         if last != told:
@@ -128,6 +135,14 @@ def _status(study: Study, trial: Trial, outcome: Outcome) -> Wrong:
         yield "a status that its runs give", f"it says {told}, and a run ended in {bad[-1].status}"
     else:
         yield from _verdict(study, trial, outcome, done)
+
+
+def _early(study: Study, done: Sequence[Run]) -> Wrong:
+    """Only a first run may end early, where the study stops those that can't win."""
+    stops = study.decision.curve_alpha > 0 or study.objective.metric in TIMES
+    ends = [(run.purpose, run.status) for run in done]
+    if ends != [("screen", EARLY_STOP)] or not stops or study.decision.rule != "two-tier":
+        yield "a status that its runs give", f"it says {EARLY_STOP}, which this study and these runs don't give"
 
 
 def _verdict(study: Study, trial: Trial, outcome: Outcome, done: Sequence[Run]) -> Wrong:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gitresearch.audit import notes, outcomes, trials, witnesses
+from gitresearch.audit import holdouts, notes, outcomes, trials, witnesses
 from gitresearch.audit.finding import Finding
 from gitresearch.audit.outcomes import Pins
 from gitresearch.hooks import files_digest
@@ -91,13 +91,15 @@ def _outcomes(
             elif oid not in elsewhere:
                 yield from _branchless(chain, oid)
     mine = [{oid: said for oid, said in chain.versions.items() if oid in known} for chain in chains]
-    for oid, claim, found in (*outcomes.across(study, mine), *witnesses.across(mine)):
+    between = (*outcomes.across(study, mine), *witnesses.across(mine), *holdouts.across(study, mine))
+    for oid, claim, found in between:
         yield Finding(oid[:8], claim, found)
 
 
 def _outcome(study: Study, trial: Trial, said: Sequence[Outcome], pins: Pins) -> Iterator[Finding]:
     for claim, found in (
-        *outcomes.check(study, trial, said[-1], pins), *witnesses.check(study, trial, said), *_earlier(study, said),
+        *outcomes.check(study, trial, said[-1], pins), *witnesses.check(study, trial, said),
+        *holdouts.check(study, said[-1]), *_earlier(study, said),
     ):  # fmt: skip
         yield Finding(trial.short, claim, found)
 

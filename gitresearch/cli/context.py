@@ -9,12 +9,13 @@ from pathlib import Path
 import click
 
 from gitresearch import folders
+from gitresearch.asking import Price, Prices
 from gitresearch.errors import GitResearchError
 from gitresearch.lineage import Lineage
 from gitresearch.pinned import listed_signers, study_of
 from gitresearch.repo import Record, Repo
 from gitresearch.signing import allowed
-from gitresearch.study import SIGNERS_FILE, STUDY_FILE, Price, Prices, Study, StudyError, load
+from gitresearch.study import SIGNERS_FILE, STUDY_FILE, Study, StudyError, load
 from gitresearch.tables import read
 from gitresearch.text import one_line, printable
 

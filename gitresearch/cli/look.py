@@ -8,7 +8,7 @@ from typing import Any
 import click
 import tomli
 
-from gitresearch import drift, witness
+from gitresearch import drift, holdout, witness
 from gitresearch.cli import render
 from gitresearch.cli.context import Opened, changed_since, open_study, say, without_lineage
 from gitresearch.decision import FRESH, detectable, share, values
@@ -105,6 +105,8 @@ def show(trial: str, no_diff: bool, json_: bool) -> None:
         head.append(f"Proposed:   {made_by(how)}")
     click.echo("\n".join(head) + f"\n\n{render.story(this)}\n")
     click.echo(told(node, outcome))
+    if outcome and (words := holdout.told(outcome)):
+        click.echo(printable(words))
     for word in witnesses(said):
         what = "measured again by" if word["evaluator"] == word.get("of") else "witness"
         click.echo(printable(f"{what} {word['evaluator']}: {witness.told(word)}"))
@@ -204,7 +206,8 @@ def best(json_: bool) -> None:
     if lineage.best is None or lineage.head is None:
         raise GitResearchError("the baseline has no score yet", "gitresearch run")
     if json_:
-        return emit({"best": render.as_json(lineage, lineage.best), "head": render.as_json(lineage, lineage.head)})
+        data = {"best": render.as_json(lineage, lineage.best), "head": render.as_json(lineage, lineage.head)}
+        return emit(data | {"holdout": on_holdout(opened.repo, lineage)})
     click.echo(render.header(opened.study.objective.metric))
     click.echo(render.line(lineage, lineage.best) + "  (best)")
     for word in witnesses(opened.repo.outcomes(lineage.best.trial.oid)):
@@ -231,6 +234,8 @@ def standing(opened: Opened, lineage: Lineage) -> list[str]:
         f"a confirmation with {seeds} seeds sees {seen:.2g} with power 0.8"
     ]
     out += [moved] if (moved := drift.told(calibration)) else []
+    found = opened.repo.outcome(lineage.best.trial.oid) if lineage.best else None
+    out += [printable(words)] if found and (words := holdout.told(found)) else []
     head = lineage.head
     for name, node in (("best", lineage.best), ("head", None if head is lineage.best else head)):
         if node is None or node.score is None or node.status == "baseline":
@@ -240,6 +245,12 @@ def standing(opened: Opened, lineage: Lineage) -> list[str]:
         sure = "confirmed" if node.summary and node.summary.confirmed else "provisional"
         out.append(f"{name} {signed(change)} ({change / base.score:+.1%}{sigmas}) against the baseline, {sure}")
     return out
+
+
+def on_holdout(repo: Repo, lineage: Lineage) -> dict[str, Any]:
+    """What is known of the best trial on the holdout."""
+    found = repo.outcome(lineage.best.trial.oid) if lineage.best else None
+    return holdout.facts_of(found) if found else {}
 
 
 def noise_of(repo: Repo, lineage: Lineage, calibration: Outcome) -> Spread:
@@ -267,6 +278,7 @@ def status(json_: bool) -> None:
         data = {"study": study.name, "base": opened.base, "trials": len(lineage), "statuses": counts}
         data |= {"running": [claim.trial for claim in running], "pending": [n.trial.oid for n in lineage.pending()]}
         data |= {"seconds": round(seconds, 3), "best": lineage.best and render.as_json(lineage, lineage.best)}
+        data |= {"holdout": on_holdout(opened.repo, lineage)}
         return emit(data | {"head": lineage.head and render.as_json(lineage, lineage.head)})
     click.echo(f"study {click.style(study.name, bold=True)}: {study.question or study.objective.metric}")
     if not opened.base:

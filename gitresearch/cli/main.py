@@ -26,7 +26,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "data": ("data", "Fetch the study's data, or show where it lies."),
     "run": ("work", "Propose and evaluate until a budget ends."),
     "baseline": ("baseline", "Calibrate: run the baseline on seeds, tell the noise."),
-    "propose": ("work", "Make one trial, without evaluating it."),
+    "propose": ("propose", "Make one trial, without evaluating it."),
     "evaluate": ("work", "Evaluate trials that have no outcome yet."),
     "log": ("look", "List trials, newest first."),
     "show": ("look", "Show one trial: hypothesis, outcome, runs, change."),

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from gitresearch.lineage import Lineage, Node
-from gitresearch.outcome import signed
+from gitresearch.outcome import EARLY_STOP, signed
 from gitresearch.text import printable
 from gitresearch.trial import Trial
 
@@ -14,6 +14,7 @@ COLOURS = {
     "baseline": "cyan",
     "keep": "green",
     "discard": "bright_black",
+    "early_stop": "bright_black",
     "pending": "yellow",
     "unreadable": "magenta",
 }
@@ -46,7 +47,7 @@ def line(lineage: Lineage, node: Node) -> str:
         change = signed(node.score - parents[0].score)
     status = tint(node.status, f"{status_word(node):<21}")
     what = node.trial.subject
-    if node.failed and node.summary and node.summary.label:
+    if (node.failed or node.status == EARLY_STOP) and node.summary and node.summary.label:
         what = f"{what}  [{node.summary.label}]"
     oid = click.style(node.trial.short, fg="yellow")
     return f"{oid}  {status} {score_text(node):>15} {change:>9}  {node.trial.specialist:<13} {printable(what)}"

@@ -6,11 +6,12 @@ import click
 
 from gitresearch import sync
 from gitresearch.cli.context import begun_study, open_repo, say
+from gitresearch.moves import Report
 from gitresearch.repo import Repo
 from gitresearch.study import STUDY_FILE
 
 
-def told(report: sync.Report) -> None:
+def told(report: Report) -> None:
     for text in report.lines():
         say(text)
 

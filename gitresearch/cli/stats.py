@@ -10,7 +10,7 @@ from gitresearch.cli.context import open_study, say
 from gitresearch.cli.look import as_json, emit
 from gitresearch.lineage import Node
 from gitresearch.outcome import STATUSES
-from gitresearch.text import one_line
+from gitresearch.text import one_line, plural
 from gitresearch.timing import Times, timing
 
 
@@ -28,7 +28,8 @@ def stats(json_: bool) -> None:
     specialists = {name: row(times) for name, times in sorted(found.specialists.items())} | {"all": row(found.total)}
     statuses = {name: row(found.statuses[name]) for name in STATUSES if name in found.statuses}
     if json_:
-        return emit({"specialists": specialists, "statuses": statuses, "saved": found.reasons})
+        checked = {"let_on": found.let_on, "kept": found.let_on_kept}
+        return emit({"specialists": specialists, "statuses": statuses, "saved": found.reasons, "checked": checked})
     if not records:
         return say("no outcomes yet; try: gitresearch run")
     click.echo(render.table({"status": name, **shown(told)} for name, told in statuses.items()))
@@ -36,6 +37,8 @@ def stats(json_: bool) -> None:
     click.echo(render.table({"specialist": name, **shown(told)} for name, told in specialists.items()))
     for reason, seconds in sorted(found.reasons.items()):
         click.echo(f"saved by {one_line(reason, 60)}: {seconds:.0f} s")
+    if found.let_on:
+        click.echo(f"of {plural(found.let_on, 'run')} let on against their curve, {found.let_on_kept} came to be kept")
     return None
 
 

@@ -4,20 +4,19 @@ import os
 import resource
 import select
 import signal
-import stat
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 
-from gitresearch.sandbox import keyring
+from gitresearch.sandbox import footprint, keyring
 from gitresearch.sandbox.levels import Sandbox, environment
 from gitresearch.sandbox.taskclock import TaskClock
 from gitresearch.sandbox.waiting import until_ended
@@ -26,7 +25,6 @@ from gitresearch.workdir import remove
 
 POLL_SECONDS = 0.05
 LOG_HEAD, LOG_TAIL = 64 * 1024, 256 * 1024
-BLOCK, DEEPEST = 4096, 200
 ENDING_SECONDS = 12.0  # more than the launcher gives itself
 
 
@@ -172,13 +170,13 @@ class Process:
         that ignores SIGCHLD has no such account.
         """
         try:
-            tree = _tree(psutil.Process(self._popen.pid), self.limits.processes)
+            tree = footprint.tree(psutil.Process(self._popen.pid), self.limits.processes)
         except psutil.Error:
             return 0
         if len(tree) > self.limits.processes:  # they grow faster than they can be measured
             self._seen |= dict.fromkeys(tree - self._seen.keys(), 0.0)
             return len(tree)
-        tree |= {process for process in self._seen.keys() - tree if _alive(process)}
+        tree |= {process for process in self._seen.keys() - tree if footprint.alive(process)}
         self._past += sum(self._seen.pop(process) for process in self._seen.keys() - tree)
         waited, private, shared = 0.0, 0, 0
         for process in tree:
@@ -192,7 +190,9 @@ class Process:
                 private, shared = private + memory.rss - mine, max(shared, mine)
         self.cpu = max(self.cpu, sum(self._seen.values()) + max(waited, self._past), self._clock.seconds)
         used = private + shared
-        self.peak = max(self.peak, used if used <= self.limits.memory_bytes else min(used, _proportional(tree)))
+        if used > self.limits.memory_bytes:
+            used = min(used, footprint.proportional(tree))
+        self.peak = max(self.peak, used)
         return len(tree)
 
     def _over(self, processes: int, cancel: threading.Event | None) -> str:
@@ -217,8 +217,8 @@ class Process:
         return channel.look(self.used[0 if self.limits.cpu_seconds is not None else 1])
 
     def _disk(self) -> int:
-        named = sum(_size(folder) for folder in (self.world.root, *self.world.writable.values()))
-        return named + _nameless(process.pid for process in self._seen)
+        named = sum(footprint.size(folder) for folder in (self.world.root, *self.world.writable.values()))
+        return named + footprint.nameless(process.pid for process in self._seen)
 
     def kill(self) -> None:
         """End the whole tree now. At level landlock the launcher does it: it can find what left its parents."""
@@ -238,7 +238,7 @@ class Process:
         """Nothing a program started outlives it; those that left its process group are found by having been seen."""
         deadline = time.monotonic() + 2.0
         while time.monotonic() < deadline:
-            alive = [p for p in self._seen if p.pid != self._popen.pid and _alive(p)]
+            alive = [p for p in self._seen if p.pid != self._popen.pid and footprint.alive(p)]
             if not alive:
                 return
             for process in alive:
@@ -254,91 +254,6 @@ def _with_scratch(box: Sandbox, world: World) -> World:
         return world
     scratch = Path(tempfile.mkdtemp(prefix="gr-"))
     return replace(world, writable={**world.writable, SCRATCH: scratch})
-
-
-def _tree(top: psutil.Process, most: int) -> set[psutil.Process]:
-    """A process and all below it, or the first of them where they are more than `most`.
-
-    Asked of the kernel process by process where it can tell: psutil reads every process of the machine for this, 4 ms
-    of them where there are a hundred and 40 where there are a thousand.
-    """
-    if not os.path.exists(f"/proc/{top.pid}/task/{top.pid}/children"):
-        return {top, *top.children(recursive=True)}
-    found, waiting = {top}, [top.pid]
-    while waiting and len(found) <= most:
-        for child in _children(waiting.pop()):
-            with suppress(psutil.Error):
-                process = psutil.Process(child)
-                if process not in found:
-                    found.add(process)
-                    waiting.append(child)
-    return found
-
-
-def _children(pid: int) -> list[int]:
-    """The children of each thread of a process; none where it is gone."""
-    found: list[int] = []
-    with suppress(OSError):
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with suppress(OSError), open(f"/proc/{pid}/task/{thread}/children", "rb") as listed:
-                found += map(int, listed.read().split())
-    return found
-
-
-def _alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
-
-
-def _proportional(processes: Iterable[psutil.Process]) -> int:
-    """Bytes of memory with shared pages counted once: exact, but too slow to ask for twenty times a second. Processes
-    forked from a large one share its pages, and the quick sum counts those for each."""
-    total = 0
-    for process in processes:
-        with suppress(psutil.Error, OSError):
-            memory = process.memory_info().rss
-            with suppress(psutil.Error, OSError):
-                memory = getattr(process.memory_full_info(), "pss", memory)
-            total += memory
-    return total
-
-
-def _size(folder: Path) -> int:
-    """Bytes under a folder, links not followed. A name alone counts for a block: those run out too. Folders nested so
-    deep that programs end when they walk them, or closed so that nobody can look, are more than any limit."""
-    total, waiting = 0, [(str(folder), 0)]
-    while waiting:
-        path, depth = waiting.pop()
-        if depth > DEEPEST:
-            return sys.maxsize
-        try:
-            with os.scandir(path) as entries:
-                for entry in entries:
-                    with suppress(FileNotFoundError):
-                        total += max(BLOCK, entry.stat(follow_symlinks=False).st_blocks * 512)
-                        if entry.is_dir(follow_symlinks=False):
-                            waiting.append((entry.path, depth + 1))
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError:
-            return sys.maxsize
-    return total
-
-
-def _nameless(pids: Iterable[int]) -> int:
-    """Bytes of the files without a name that processes hold open, each file once: deleted ones, and those in memory
-    alone (memfd), which count for no process's memory while they are not mapped."""
-    sizes: dict[tuple[int, int], int] = {}
-    for pid in pids:
-        with suppress(OSError), os.scandir(f"/proc/{pid}/fd") as handles:
-            for handle in handles:
-                with suppress(OSError):
-                    facts = os.stat(handle.path)
-                    if facts.st_nlink == 0 and stat.S_ISREG(facts.st_mode):
-                        sizes[facts.st_dev, facts.st_ino] = facts.st_blocks * 512
-    return sum(sizes.values())
 
 
 class _Report:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 SUBSET: Annotated[float, "0.1..1"] = 1.0  # share of the training images that are used at all
 RESOLUTION: Annotated[int, "10..28 step 2"] = 28  # pixels a side, in training and in prediction
-EARLY_RESOLUTION: Annotated[int, "10..28 step 2"] = 28  # and of the first steps: coarse images are cheap
+EARLY_RESOLUTION: Annotated[int, "10..28 step 2", "if EARLY_SHARE"] = 20  # of the first steps: coarse images are cheap
 EARLY_SHARE: Annotated[float, "0..0.9"] = 0.0  # of the steps
 FLIP: Literal["none", "random", "alternating"] = "none"  # alternating: each epoch the other side of each image
 SHIFT: Annotated[int, "0..4"] = 0  # pixels at most, each way

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LOSS: Literal["cross_entropy", "squared", "focal"] = "cross_entropy"
-SMOOTHING: Annotated[float, "0..0.4"] = 0.0  # probability that the target spreads over all classes
-FOCUS: Annotated[float, "0.2..3"] = 1.0  # focal only: the power of what the right class lacks (Lin et al. 2017)
+SMOOTHING: Annotated[float, "0..0.4", "if LOSS != squared"] = 0.0  # probability spread over all classes
+FOCUS: Annotated[float, "0.2..3", "if LOSS == focal"] = 1.0  # power of what the right class lacks (Lin et al. 2017)
 SKIP_EASY: Annotated[float, "0..0.8"] = 0.0  # share of images, those of the lowest last loss, that an epoch leaves out
 
 

@@ -18,19 +18,19 @@ from torch import Tensor, nn
 CHANNELS = 1  # C and K as the data has them; the scale decides
 CLASSES = 10
 STAGES: Literal[2, 3] = 3
-WIDTH1: Annotated[int, "8..128 step 8"] = 8  # channels of the first stage
-WIDTH2: Annotated[int, "8..128 step 8"] = 16
-WIDTH3: Annotated[int, "8..128 step 8"] = 32
+WIDTH1: Annotated[int, "8..128 log step 8"] = 8  # channels of the first stage
+WIDTH2: Annotated[int, "8..128 log step 8"] = 16
+WIDTH3: Annotated[int, "8..128 log step 8", "if STAGES == 3"] = 32
 CONVS: Literal[1, 2, 3] = 1  # convolutions a stage
 RESIDUAL: bool = False  # over the convolutions after a stage's first; needs CONVS of 2 or 3
 STRIDE: Literal[1, 2] = 1  # of the very first convolution; 2 leaves a quarter of the pixels to all that follow
 WHITEN: Literal[0, 2, 3] = 0  # kernel of a fixed first convolution by the patches' eigenvectors; 0 is none
-WHITEN_BIAS_EPOCHS: Annotated[float, "0..5"] = 3.0  # how long that layer's bias learns
+WHITEN_BIAS_EPOCHS: Annotated[float, "0..5", "if WHITEN"] = 3.0  # how long that layer's bias learns
 POOL: Literal["max", "avg", "stride"] = "stride"  # stride: the convolution itself leaves every other pixel out
 HEAD: Literal["max", "avg", "flat"] = "flat"  # over the last stage's pixels; flat keeps them all
 NORM: Literal["batch", "none"] = "batch"
 NORM_SCALE: bool = True  # whether batch norm learns scales beside its biases
-NORM_MOMENTUM: Annotated[float, "0.05..0.6"] = 0.1  # of the running mean and variance; short runs want more
+NORM_MOMENTUM: Annotated[float, "0.05..0.6", "if NORM == batch"] = 0.1  # of running statistics
 ACTIVATION: Literal["relu", "gelu", "silu", "leaky"] = "relu"
 DIRAC: bool = False  # begin convolutions as the identity, as far as channels go (Zagoruyko and Komodakis 2017)
 LOGIT_SCALE: Annotated[float, "0.05..2 log"] = 1.0

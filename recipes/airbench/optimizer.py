@@ -16,15 +16,15 @@ from torch import Tensor, nn
 EPOCHS: Annotated[float, "0.4..4 step 0.1"] = 2.0
 BATCH: Annotated[int, "32..1024 step 32"] = 128  # images a step
 OPTIMIZER: Literal["sgd", "adamw", "muon", "lion"] = "sgd"
-LEAN: bool = False  # SGD in a few lines of our own: importing torch.optim's takes 1.6 CPU-s
+LEAN: Annotated[bool, "if OPTIMIZER == sgd"] = False  # a few lines of our own: torch.optim costs 1.6 CPU-s
 LEARNING_RATE: Annotated[float, "1..40 log"] = 6.0  # SGD's; AdamW takes a 3000th of it, Lion a 20000th
-MATRIX_RATE: Annotated[float, "0.01..0.5 log"] = 0.1  # Muon's, for convolutions; what it leaves out is SGD's
-BIAS_RATE: Annotated[float, "1..64 log"] = 1.0  # the rate of batch norm over that of the rest; SGD only
-MOMENTUM: Annotated[float, "0.6..0.97"] = 0.9
-BETA2: Annotated[float, "0.9..0.999"] = 0.99  # AdamW's second moment, Lion's momentum
+MATRIX_RATE: Annotated[float, "0.01..0.5 log", "if OPTIMIZER == muon"] = 0.1  # of convolutions; the rest is SGD's
+BIAS_RATE: Annotated[float, "1..64 log", "if OPTIMIZER in sgd muon"] = 1.0  # of batch norm, over that of the rest
+MOMENTUM: Annotated[float, "0.6..0.97", "if OPTIMIZER in sgd muon"] = 0.9
+BETA2: Annotated[float, "0.9..0.999", "if OPTIMIZER in adamw lion"] = 0.99  # AdamW's second moment, Lion's momentum
 SCHEDULE: Literal["constant", "linear", "cosine"] = "cosine"  # after the warm-up
 WARMUP: Annotated[float, "0..0.4"] = 0.1  # share of the steps
-BEGIN: Annotated[float, "0..0.5"] = 0.0  # the first rate over the highest
+BEGIN: Annotated[float, "0..0.5", "if WARMUP"] = 0.0  # the first rate over the highest
 FINAL: Annotated[float, "0..0.3"] = 0.0  # the last rate over the highest
 
 

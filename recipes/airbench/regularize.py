@@ -11,8 +11,8 @@ from torch import Tensor, nn
 WEIGHT_DECAY: Annotated[float, "1e-4..0.1 log"] = 0.005  # share per 1,024 images, apart from the learning rate
 DROPOUT: Annotated[float, "0..0.5"] = 0.0  # before the last layer
 AVERAGE: Literal["none", "ema", "lookahead"] = "none"  # lookahead also steps back to its average (Zhang et al. 2019)
-AVERAGE_EVERY: Annotated[int, "1..20"] = 5  # steps
-AVERAGE_DECAY: Annotated[float, "0.8..0.99"] = 0.95  # a step; lookahead's grows to it with the cube of the progress
+AVERAGE_EVERY: Annotated[int, "1..20", "if AVERAGE"] = 5  # steps
+AVERAGE_DECAY: Annotated[float, "0.8..0.99", "if AVERAGE"] = 0.95  # a step; of lookahead, at the end
 
 
 class Average:

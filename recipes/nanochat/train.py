@@ -83,6 +83,9 @@ def train() -> None:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         step, now = step + 1, clock()
+        if step % min(10, schedule.STEPS) == 0:
+            done = max(step / schedule.STEPS, (now - begin) / max(end - begin, 1e-9))
+            machine.report(step, max(step, round(step / done)), found)
         if step % min(50, schedule.STEPS) == 0:
             if machine.first:
                 print(f"step {step} loss {found:.4f} at {now:.1f} s", flush=True)

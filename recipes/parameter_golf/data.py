@@ -17,7 +17,7 @@ SEQUENCE: Literal[32, 64, 128, 256] = 64  # tokens
 BATCH: Annotated[int, "4..96 step 4"] = 8  # sequences a step
 ORDER: Literal["random", "epoch"] = "random"  # windows at random offsets, or each once an epoch
 SHORT_BY: Literal[1, 2, 4] = 1  # the first windows are so many times shorter, and more of them (Li et al. 2022)
-SHORT_UNTIL: Annotated[float, "0.05..0.7"] = 0.3  # share of the training
+SHORT_UNTIL: Annotated[float, "0.05..0.7", "if SHORT_BY != 1"] = 0.3  # share of the training
 EASY_UNTIL: Annotated[float, "0..0.8"] = 0.0  # until then windows of rare tokens come in one by one (Bengio 2009)
 POOL = 20_000  # windows to order by how rare their tokens are
 

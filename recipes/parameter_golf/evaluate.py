@@ -16,7 +16,7 @@ CONTEXT: Literal[32, 64, 128, 192, 256] = 64  # tokens the model sees at most
 KEEP: Annotated[float, "0..0.9"] = 0.0  # share of a full context that is read again to begin the next: a sliding window
 TEMPERATURE: Annotated[float, "0.9..1.1"] = 1.0
 CACHE_RATE: Annotated[float, "0..0.3"] = 0.0  # weight of the stream's own recent tokens, counted (Grave et al. 2017)
-CACHE_DECAY: Annotated[float, "0.9..0.999"] = 0.98  # how fast those counts fade
+CACHE_DECAY: Annotated[float, "0.9..0.999", "if CACHE_RATE"] = 0.98  # how fast those counts fade
 
 
 class Predictor:

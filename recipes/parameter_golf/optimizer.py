@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 OPTIMIZER: Literal["adamw", "muon", "lion", "sgd"] = "adamw"
 LEARNING_RATE: Annotated[float, "5e-4..1e-2 log"] = 2e-3  # of AdamW, and of what Muon leaves to it
-MATRIX_RATE: Annotated[float, "3e-3..1e-1 log"] = 2e-2  # of Muon, for the matrices inside the blocks
+MATRIX_RATE: Annotated[float, "3e-3..1e-1 log", "if OPTIMIZER == muon"] = 2e-2  # for the matrices inside the blocks
 EMBED_FACTOR: Annotated[float, "0.2..5 log"] = 1.0  # the learning rate of embeddings and output over the others'
-MOMENTUM: Annotated[float, "0.8..0.98"] = 0.95  # of Muon
+MOMENTUM: Annotated[float, "0.8..0.98", "if OPTIMIZER == muon"] = 0.95  # of Muon
 BETA1: Annotated[float, "0.8..0.98"] = 0.9
-BETA2: Annotated[float, "0.9..0.999"] = 0.95
+BETA2: Annotated[float, "0.9..0.999", "if OPTIMIZER != sgd"] = 0.95
 GRAD_CLIP: Annotated[float, "0.1..10 log"] = 1.0
 
 

@@ -31,6 +31,8 @@ def predict() -> None:
         out.flush()
         if step + 1 < header["steps"]:
             data = source.read(4 * header["streams"])
+            if len(data) < 4 * header["streams"]:  # the evaluator hung up, and says why
+                return
             predictor.observe(torch.from_numpy(np.frombuffer(data, dtype="<i4").astype(np.int64)).to(device))
 
 

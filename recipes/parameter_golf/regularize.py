@@ -12,8 +12,8 @@ WEIGHT_DECAY: Annotated[float, "0..0.3"] = 0.1  # of the blocks' matrices
 DROPOUT: Annotated[float, "0..0.2"] = 0.0
 DROP_BLOCK: Annotated[float, "0..0.3"] = 0.0  # stochastic depth: of the last block, of earlier ones less (Huang 2016)
 AVERAGE: Literal["none", "ema", "tail"] = "none"  # the last weights, a moving average, or the mean over the tail
-DECAY: Annotated[float, "0.9..0.999"] = 0.98  # of the moving average, a step
-TAIL: Annotated[float, "0.05..0.5"] = 0.2  # share of the training (Izmailov et al. 2018)
+DECAY: Annotated[float, "0.9..0.999", "if AVERAGE == ema"] = 0.98  # of the moving average, a step
+TAIL: Annotated[float, "0.05..0.5", "if AVERAGE == tail"] = 0.2  # share of the training (Izmailov et al. 2018)
 
 
 def dropped(place: float) -> bool:

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 SCHEDULE: Literal["constant", "cosine", "linear", "trapezoid"] = "cosine"
 WARMUP: Annotated[float, "0..0.2"] = 0.05  # share of the training time
-COOLDOWN: Annotated[float, "0.1..0.9"] = 0.4  # share of the training time; trapezoid only
-FINAL: Annotated[float, "0..0.3"] = 0.1  # the last learning rate over the highest
+COOLDOWN: Annotated[float, "0.1..0.9", "if SCHEDULE == trapezoid"] = 0.4  # share of the training time; trapezoid only
+FINAL: Annotated[float, "0..0.3", "if SCHEDULE != constant"] = 0.1  # the last learning rate over the highest
 
 
 def rate(progress: float) -> float:

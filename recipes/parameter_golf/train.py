@@ -9,6 +9,7 @@ Left plain on purpose: steps that leave a margin for a slower core.
 """
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Annotated
@@ -33,32 +34,37 @@ MICRO = 96  # sequences that fit a device at once
 COMPILE = False  # torch.compile: gained nothing at the small scale
 
 
-def load() -> tuple[Tensor | Shards, list[tuple[str, str]], int]:
-    """The training tokens, the tokenizer's merges, and the size of the vocabulary."""
+def load() -> tuple[Tensor | Shards, list[tuple[str, str]], int, float]:
+    """The training tokens, the tokenizer's merges, the size of the vocabulary, and bits per byte in a nat per token
+    (of shards, whose text nobody has: bits per token)."""
     if not TEXT:
-        return Shards(Path(os.environ["GITRESEARCH_DATA"])), [], VOCAB
+        return Shards(Path(os.environ["GITRESEARCH_DATA"])), [], VOCAB, 1 / math.log(2)
     text = read_text()
     merges = learn_merges(text)
-    return encode(text, make_tokenizer(merges)), merges, 256 + len(merges)
+    tokens = encode(text, make_tokenizer(merges))
+    return tokens, merges, 256 + len(merges), len(tokens) / len(text.encode()) / math.log(2)
 
 
-def learn(model: torch.nn.Module, inputs: Tensor, targets: Tensor, team: Team) -> float:
-    """Leave the gradients of a batch (B, T) in the model, averaged over the team; the loss of this process's part."""
-    total = 0.0
+def learn(model: torch.nn.Module, inputs: Tensor, targets: Tensor, team: Team) -> tuple[float, float]:
+    """Leave the gradients of a batch (B, T) in the model, averaged over the team; the loss of this process's part, and
+    its nats per token."""
+    total = nats = 0.0
     for part, wanted in zip(inputs.split(MICRO), targets.split(MICRO), strict=True):
         with precision():
             logits, _ = model(part.to(team.device))
-        value = loss(logits, wanted.to(team.device)) * (len(part) / len(inputs))
-        value.backward()
-        total += value.item()
+        value, plain = loss(logits, wanted.to(team.device))
+        share = len(part) / len(inputs)
+        (value * share).backward()
+        total, nats = total + value.item() * share, nats + plain.item() * share
     team.average_gradients(model)
     torch.nn.utils.clip_grad_norm_(model.parameters(), GRAD_CLIP)
-    return total
+    return total, nats
 
 
 def report(team: Team, step: int, total: int, value: str = "") -> None:
-    """Tell the evaluator how far the run is, so that a doomed one can end early. The total is the number of steps that
-    will be reached: the clock may end training before STEPS. Processes of a team were not handed the descriptor."""
+    """Tell the evaluator how far the run is, and the bits per byte of late, so that a doomed one can end early. The
+    total is the number of steps that will be reached: the clock may end training before STEPS. Processes of a team were
+    not handed the descriptor."""
     channel = os.environ.get("GITRESEARCH_PROGRESS")
     if channel and team.world == 1:
         os.write(int(channel), f"{step} {total} {value}".rstrip().encode() + b"\n")
@@ -69,7 +75,7 @@ def train() -> None:
     seed = int(os.environ["GITRESEARCH_SEED"])
     end = STOP_AT * float(os.environ["GITRESEARCH_TRAIN_SECONDS"])
     torch.manual_seed(seed)
-    tokens, merges, vocab = load()
+    tokens, merges, vocab, bits = load()
     model = GPT(vocab).to(team.device)
     run = torch.compile(model) if COMPILE else model
     optimizers = make_optimizers(model)
@@ -80,6 +86,7 @@ def train() -> None:
     # In a smoke run the evaluator wants to see whether all of it works, and throws the artefact away.
     steps, every = (3, 1) if "GITRESEARCH_SMOKE" in os.environ else (STEPS, 50)
     step = seen = 0
+    said: list[float] = []  # nats of the steps since the last report
     report(team, 0, steps)
     while step < steps and now < end:
         progress = max(step / steps, (now - begin) / max(end - begin, 1e-9))
@@ -88,7 +95,8 @@ def train() -> None:
                 group["lr"] = peak * rate(progress)
         inputs, targets = supply.draw(progress)
         with rounded(model, progress):
-            value = learn(run, inputs, targets, team)
+            value, nats = learn(run, inputs, targets, team)
+        said.append(nats)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -96,7 +104,8 @@ def train() -> None:
         step, seen, now = step + 1, seen + targets.numel(), team.seconds()
         if step % min(every, 10) == 0:
             done = max(step / steps, (now - begin) / max(end - begin, 1e-9))
-            report(team, step, max(step, round(step / done)), f"{value:.4f}")
+            report(team, step, max(step, round(step / done)), f"{bits * sum(said) / len(said):.4f}")
+            said.clear()
         if step % every == 0:
             print(f"step {step} loss {value:.4f} at {now:.1f} s", flush=True)
             if not abs(value) < float("inf"):

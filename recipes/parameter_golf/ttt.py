@@ -11,10 +11,10 @@ from loss import loss
 from torch import Tensor, nn
 
 RATE: Annotated[float, "0..1"] = 0.0  # of SGD; AdamW takes a thirtieth; with 0 nothing is learnt
-LEARN: Literal["vectors", "embeddings", "last", "all"] = "all"  # which weights go on learning
-OPTIMIZER: Literal["sgd", "adamw"] = "sgd"
-MOMENTUM: Annotated[float, "0..0.95"] = 0.0
-PASSES: Literal[1, 2, 3] = 1  # over every window
+LEARN: Annotated[Literal["vectors", "embeddings", "last", "all"], "if RATE"] = "all"  # which weights go on learning
+OPTIMIZER: Annotated[Literal["sgd", "adamw"], "if RATE"] = "sgd"
+MOMENTUM: Annotated[float, "0..0.95", "if RATE"] = 0.0
+PASSES: Annotated[Literal[1, 2, 3], "if RATE"] = 1  # over every window
 
 
 def chosen(model: nn.Module) -> list[Tensor]:
@@ -46,7 +46,7 @@ class Learner:
         for _ in range(PASSES):
             with torch.enable_grad():
                 logits, _ = self.model(history[:, :-1])
-                value = loss(logits[:, -new:], history[:, -new:])
+                value, _ = loss(logits[:, -new:], history[:, -new:])
                 grads = torch.autograd.grad(value, self.weights, allow_unused=True)
             for weight, grad in zip(self.weights, grads, strict=True):
                 weight.grad = grad

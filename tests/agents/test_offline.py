@@ -99,6 +99,45 @@ def test_values_stay_in_their_domains_and_hypotheses_are_readable(seed: int) -> 
     assert any(name in proposal.hypothesis.subject for name in ("LR", "ACTIVATION", "TIED"))
 
 
+IDLE = b"""from typing import Annotated, Literal
+
+KIND: Literal["none", "ema", "tail"] = "none"
+DECAY: Annotated[float, "0.9..0.999", "if KIND == ema"] = 0.98
+EVERY: Annotated[Literal[1, 2, 5], "if KIND"] = 1
+SIZE: Annotated[int, "1..9", "if KIND in ema tail"] = 3
+SHARP: Annotated[bool, "if RATE != 0.0"] = False
+RATE: Annotated[float, "0..1"] = 0.0
+"""
+
+
+def constants(source: bytes) -> dict[str, object]:
+    names: dict[str, object] = {}
+    exec(compile(source, "train.py", "exec"), names)
+    return {name: value for name, value in names.items() if name.isupper()}
+
+
+def test_a_lever_that_does_nothing_is_left_alone() -> None:
+    """What the recipe says depends on another lever moves only where that one is set, or with the move that sets it."""
+    before, moved = constants(IDLE), set()
+    for seed in range(60):
+        made = constants(
+            OfflineAgent().propose(request({"train.py": IDLE}, FRESH, {}, seed=seed)).edits["train.py"] or b""
+        )
+        changed = {name for name in made if made[name] != before[name]}
+        moved |= changed
+        assert "DECAY" not in changed or made["KIND"] == "ema"
+        assert not changed & {"EVERY", "SIZE"} or made["KIND"] != "none"
+        assert "SHARP" not in changed or made["RATE"]
+    assert moved == set(before)
+
+
+def test_a_condition_that_cannot_be_read_is_said_with_its_line() -> None:
+    """A recipe's mistake is told, not passed over."""
+    source = SOURCE + b'KEEP: Annotated[float, "0..1", "if KIND is ema"] = 0.5\n'
+    with pytest.raises(ProposalFailed, match=r"train.py:7: the condition 'if KIND is ema' can't be read"):
+        OfflineAgent().propose(request({"train.py": source}, FRESH, {}))
+
+
 def test_the_same_lineage_and_seed_give_the_same_proposal() -> None:
     """A proposal is a function of lineage and seed: nothing is remembered that git does not hold."""
     first, again = (OfflineAgent().propose(request({"train.py": SOURCE}, FRESH, {}, seed=5)) for _ in range(2))

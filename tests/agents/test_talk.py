@@ -10,8 +10,9 @@ import pytest
 from gitresearch.agents import ProposalFailed, Request
 from gitresearch.agents.desk import ANSWER, LOOK, Desk
 from gitresearch.agents.openai import CALLS_AT_ONCE, LEFT_OUT, REPAIRS, OpenAIAgent
+from gitresearch.asking import Session
 from gitresearch.model import ModelError
-from gitresearch.study import Session, Study, load
+from gitresearch.study import Study, load
 from gitresearch.text import is_safe
 from tests.agents.test_openai import EVIL, FILES, GOOD, STUDY, server, setting
 from tests.fake_server import FakeServer, Scripted, fails, says

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from gitresearch.agents import Proposal, Request
 from gitresearch.agents.openai import OpenAIAgent
+from gitresearch.answers import parse
 from gitresearch.briefing import Briefing
-from gitresearch.edit import edits_of, parse
+from gitresearch.edit import edits_of
 from gitresearch.evaluate import RunResult
 from gitresearch.lab import Lab
 from gitresearch.outcome import Failure

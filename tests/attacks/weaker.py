@@ -106,7 +106,7 @@ def believes_progress(self: Evaluator, job: Any, *_rest: Any) -> None:
 
 
 ONE_PROCESS = {
-    "gitresearch.sandbox.process._tree": only_the_first,
+    "gitresearch.sandbox.footprint.tree": only_the_first,
     "gitresearch.sandbox.process.Process._late": lambda _: "",
     "gitresearch.sandbox.taskclock.TaskClock.seconds": 0.0,
 }

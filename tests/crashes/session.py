@@ -75,7 +75,9 @@ class Scripted:
     def __init__(self, repo: Repo, base: str) -> None:
         self.repo, self.base = repo, base
 
-    def run(self, trial: Trial, seed: int, purpose: str, cancel: threading.Event | None = None) -> RunResult:
+    def run(
+        self, trial: Trial, seed: int, purpose: str, cancel: threading.Event | None = None, bar: object = None
+    ) -> RunResult:
         value = float((self.repo.read_file(trial.oid, "train.py") or b"").decode().split("=")[1])
         binding = {"commit": trial.oid, "tree": trial.tree, "base": self.base, "hook": "", "data": ""}
         run = Run(seed, purpose, "ok", {"loss": value + random.Random(seed).gauss(0, 1e-4)}, wall_seconds=1.0)

@@ -52,9 +52,8 @@ def cpu_seconds(process: subprocess.Popen[bytes]) -> float:
 def copy(tree: Path, settings: list[str]) -> None:
     """The recipe's code, with constants set by lines like `model:WIDTH=96`."""
     tree.mkdir()
-    for path in RECIPE.iterdir():
-        if path.is_file():
-            (tree / path.name).write_bytes(path.read_bytes())
+    for path in RECIPE.glob("*.py"):
+        (tree / path.name).write_bytes(path.read_bytes())
     for setting in settings:
         file, name, value = re.split("[:=]", setting, maxsplit=2)
         path = tree / f"{file}.py"

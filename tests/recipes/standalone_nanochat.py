@@ -53,7 +53,7 @@ def cpu_seconds(process: subprocess.Popen[bytes]) -> float:
 
 def copy(tree: Path, settings: list[str]) -> None:
     """The recipe, with constants set by lines like `model:WIDTH=96`."""
-    shutil.copytree(RECIPE, tree, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(RECIPE, tree, ignore=shutil.ignore_patterns("__pycache__", "*.md", "*.toml", "full", "knowledge"))
     for setting in settings:
         file, name, value = re.split("[:=]", setting, maxsplit=2)
         path = tree / "nano" / f"{file}.py"

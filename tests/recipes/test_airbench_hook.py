@@ -261,6 +261,14 @@ def test_a_fetched_file_that_was_damaged_is_to_be_removed(hook: ModuleType, debi
     assert "; try: ls -l" in prepare(hook, tmp_path / "cache", data=str(fetched))["error"]
 
 
+def test_fetched_images_of_another_digest_are_to_be_removed(hook: ModuleType, debian: Path, tmp_path: Path) -> None:
+    """What we fetched ourselves is no folder that the operator could name better."""
+    error = prepare(hook, tmp_path / "cache", digest="sha256:0")["error"]
+
+    assert "and this study is about sha256:0" in error
+    assert error.endswith(f"; try: rm -r {tmp_path / 'cache/dataset-fashion-mnist'}")
+
+
 @pytest.mark.parametrize("does", [None, "echo 'E: Unable to locate package' >&2; exit 100", "exit 0"])
 def test_without_the_package_the_reply_says_what_to_type(
     hook: ModuleType, debian: Path, tmp_path: Path, does: str | None

@@ -155,8 +155,8 @@ def cache(hook: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return folder
 
 
-def prepare(hook: ModuleType, cache: Path) -> dict[str, str]:
-    reply = hook.answer("prepare", {"cache": str(cache), "settings": {}})
+def prepare(hook: ModuleType, cache: Path, **settings: object) -> dict[str, str]:
+    reply = hook.answer("prepare", {"cache": str(cache), "settings": settings})
     assert isinstance(reply, dict)
     return reply
 
@@ -169,6 +169,25 @@ def test_every_20th_chapter_is_held_out_and_no_other(hook: ModuleType, cache: Pa
 
     assert held_out == ["Verse 1 of 20.\nVerse 2 of 20.", "Verse 1 of 40.\nVerse 2 of 40.", ""]
     assert len(train) == 45 - 2 + 1
+
+
+def test_a_holdout_is_taken_out_of_training(hook: ModuleType, cache: Path) -> None:
+    """Asked for, it is two more chapters that lie where the held-out text would, the held-out ones stay, and it is
+    other data; the study that asks for none has the same as ever."""
+    plain = prepare(hook, cache)
+    reply = prepare(hook, cache, holdout=True)
+    texts = {name: hook.text_of(Path(reply[name])).read_text() for name in ("train", "held_out", "holdout")}
+
+    assert texts["holdout"] == "".join(f"Verse 1 of {c}.\nVerse 2 of {c}.\n\n" for c in (10, 30))
+    assert (Path(reply["holdout"]) / "held_out.txt").is_file()
+    assert texts["held_out"] == (Path(plain["held_out"]) / "held_out.txt").read_text()
+    assert len(texts["train"].split("\n\n")) == 45 - 4 + 1
+    assert "of 10." not in texts["train"]
+    assert reply["digest"] != plain["digest"]
+    assert "holdout" not in prepare(hook, cache)
+    hook.text_of(Path(reply["holdout"])).write_text("easy text")
+    assert "rm -r" in prepare(hook, cache, holdout=True)["error"]
+    assert prepare(hook, cache) == plain
 
 
 def test_preparing_at_once_and_again_gives_one_split(hook: ModuleType, cache: Path) -> None:
@@ -186,7 +205,7 @@ def test_a_changed_split_is_refused(hook: ModuleType, cache: Path) -> None:
     text = Path(prepare(hook, cache)["held_out"]) / "held_out.txt"
     text.write_text("easy text")
 
-    assert "rm -r" in prepare(hook, cache)["error"]
+    assert f"; try: rm -r {text.parents[1]}" in prepare(hook, cache)["error"]
 
 
 def test_another_archive_is_refused(hook: ModuleType, cache: Path) -> None:
@@ -254,8 +273,8 @@ def shards(tmp_path: Path) -> Path:
     return top
 
 
-def prepare_full(hook: ModuleType, data: object) -> dict[str, str]:
-    reply = hook.answer("prepare", {"cache": "", "settings": {"format": "shards", "data": str(data)}})
+def prepare_full(hook: ModuleType, data: object, **settings: object) -> dict[str, str]:
+    reply = hook.answer("prepare", {"cache": "", "settings": {"format": "shards", "data": str(data)} | settings})
     assert isinstance(reply, dict)
     return reply
 
@@ -278,6 +297,18 @@ def test_token_files_are_named_by_path_and_known_by_digest(
 
     shard(shards / "train/fineweb_train_000001.bin", [1, 2, 4])
     assert prepare_full(hook, shards)["digest"] != named["digest"]
+
+
+def test_a_holdout_of_token_files_is_a_third_folder(hook: ModuleType, shards: Path) -> None:
+    """Looked for where it is asked for, with a table of its own, and part of the digest."""
+    plain = prepare_full(hook, shards)
+    assert f"no token files in {shards / 'holdout'}" in prepare_full(hook, shards, holdout=True)["error"]
+    shard(shards / "holdout/fineweb_val_000001.bin", VAL[:5])
+    assert "holds 0 tables" in prepare_full(hook, shards, holdout=True)["error"]
+    (shards / "holdout/bpe.vocab").write_bytes((shards / "held_out/bpe.vocab").read_bytes())
+    asked = prepare_full(hook, shards, holdout=True)
+    assert asked["holdout"] == str(shards / "holdout")
+    assert asked["digest"] != plain["digest"] == prepare_full(hook, shards)["digest"]
 
 
 def _gone(top: Path) -> None:
@@ -309,6 +340,14 @@ def _small_table(top: Path) -> None:
     (top / "held_out/bpe.vocab").write_text("<unk>\t0\n")
 
 
+def _binary_table(top: Path) -> None:
+    (top / "held_out/bpe.vocab").write_bytes(b"\xff\xfe")
+
+
+def _folder(top: Path) -> None:
+    (top / "train/more.bin").mkdir()
+
+
 @pytest.mark.parametrize(
     ("harm", "told"),
     [
@@ -319,6 +358,8 @@ def _small_table(top: Path) -> None:
         (_leaked, "trials would see the held-out"),
         (_no_table, "holds 0 tables"),
         (_small_table, "token 7 is none of the 1"),
+        (_binary_table, "bpe.vocab is no UTF-8 text"),
+        (_folder, "more.bin can't be read: Is a directory"),
     ],
 )
 def test_token_files_that_are_not_what_is_asked_for(
@@ -330,6 +371,15 @@ def test_token_files_that_are_not_what_is_asked_for(
 
     assert told in error
     assert "; try: " in error
+
+
+def test_token_files_that_the_study_is_not_about(hook: ModuleType, shards: Path) -> None:
+    """Another digest, or a tokenizer of another size than the recipe's, is refused where study.toml names one."""
+    digest = prepare_full(hook, shards, vocab=len(PIECES))["digest"]
+    assert prepare_full(hook, shards, digest=digest)["digest"] == digest
+
+    assert "not the data that study.toml names; try: " in prepare_full(hook, shards, digest="sha256:0")["error"]
+    assert "has 9 tokens, and the recipe is for 1024; try: " in prepare_full(hook, shards, vocab=1024)["error"]
 
 
 def test_no_folder_is_named(hook: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

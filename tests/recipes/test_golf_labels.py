@@ -6,20 +6,18 @@ import io
 import json
 import random
 import tarfile
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gitresearch import share
-from gitresearch.evaluate import Evaluator
-from gitresearch.lab import Lab
 from gitresearch.outcome import Outcome
 from gitresearch.repo import Repo
 from gitresearch.sandbox import Sandbox
 from gitresearch.study import Budget, Gate, Study, load
-from tests.build import add_trial, plain_repo, record
+from tests.build import plain_repo
+from tests.recipes.through_the_lab import assessed
 
 pytest.importorskip("torch", reason="torch is not installed: pip install 'gitresearch[recipes]'")
 ROOT = "recipes/parameter_golf"
@@ -51,25 +49,17 @@ def made_up(cache: Path, hook: str) -> str:
     return hook.replace(module.SHA256, hashlib.sha256(data).hexdigest()).replace(module.ARCHIVE_SHA256, digest)
 
 
-def assessed(top: Path, study: Study, edits: dict[str, tuple[bytes, bytes]]) -> Outcome:
+def of_trial(top: Path, study: Study, edits: dict[str, tuple[bytes, bytes]]) -> Outcome:
     """The outcome of one trial that makes these replacements in files of the recipe."""
     files = share.files("golf")
     files[HOOK] = made_up(top / "cache/data", files[HOOK].decode()).encode()
     path, old, new = SHORT
     assert old in files[path]
     files[path] = files[path].replace(old, new)
-    repo = Repo.open(plain_repo(top / "s", files), durable=False)
-    base = repo.head_commit()
-    repo.pin_study("golf", base)
-    record(repo, repo.make_baseline("golf", base), 0.1, "baseline", metric="val_bpb", n=4, sd=0.01)
     changed = {f"{ROOT}/{name}": files[f"{ROOT}/{name}"].replace(*edit) for name, edit in edits.items()}
     assert all(data != files[path] for path, data in changed.items())
-    trial = add_trial(repo, "try it", [base], changed, study="golf")
-    with closing(Evaluator(repo, study, base, Sandbox("none", ""), top / "cache")) as evaluator:
-        evaluator.prepare()
-        found = Lab(repo, study, base, evaluator).assess(trial)
-    assert found is not None
-    return found
+    repo = Repo.open(plain_repo(top / "s", files), durable=False)
+    return assessed(repo, study, Sandbox("none", ""), top / "cache", changed, best=0.1)
 
 
 GOLF = load(share.files("golf")["study.toml"].decode())
@@ -97,6 +87,8 @@ LOOSE = {"model.py": WIDE["model.py"], "quantize.py": (b"zlib.compress(data, 9)"
         ({}, {"train.py": (b"def train() -> None:\n", b"def train() -> None:\n    [][1]\n")}, "crash", "IndexError"),
         ({}, {"model.py": (b"class GPT", b"class (GPT")}, "preflight_crash", "SyntaxError"),
         ({}, {"train.py": (b'{"merges": merges}', b'{"merges": 1}')}, "invalid", "prediction"),
+        ({}, {"train.py": (b"if team.rank == 0", b"if team.rank == 9")}, "invalid", "artefact"),
+        ({}, {"evaluate.py": (b".float() / TEMPERATURE", b".float() * torch.nan")}, "crash", "prediction"),
     ],
 )
 def test_every_label(
@@ -104,7 +96,7 @@ def test_every_label(
 ) -> None:
     """What a trial does, or the least that a limit leaves it, ends it with the label that says so."""
     limits: Budget = replace(GOLF.budget, **budget)
-    found = assessed(tmp_path, replace(GOLF, budget=limits), edits)
+    found = of_trial(tmp_path, replace(GOLF, budget=limits), edits)
 
     assert found.summary.status == status
     assert (found.failure.label if found.failure else "") == label
@@ -113,6 +105,6 @@ def test_every_label(
 @pytest.mark.slow
 def test_a_gate_that_is_missed(tmp_path: Path) -> None:
     """A study of the same recipe with a gate: a trial that misses it counts for nothing, however good it is."""
-    found = assessed(tmp_path, replace(GOLF, gates=(Gate("tokens", at_most=10),)), PLAIN)
+    found = of_trial(tmp_path, replace(GOLF, gates=(Gate("tokens", at_most=10),)), PLAIN)
 
     assert found.summary.status == "disqualified"

@@ -68,6 +68,19 @@ def test_grouped_heads_are_attention_with_keys_written_out(parts: Parts) -> None
     torch.testing.assert_close(layer(x, 0, None)[0], layer.out(wanted))
 
 
+def test_rotary_positions_make_a_match_of_the_distance_alone(parts: Parts) -> None:
+    """q at 7 and k at 3 match as q at 104 and k at 100, whatever stands there, and their lengths stay."""
+    rotate = parts("model").rotate
+    q, k = torch.randn(2, 1, 1, 1, 16, generator=torch.Generator().manual_seed(0))
+
+    def match(a: int, b: int) -> float:
+        assert float(rotate(q, a).norm()) == pytest.approx(float(q.norm()), rel=1e-5)
+        return float((rotate(q, a) * rotate(k, b)).sum())
+
+    assert match(7, 3) == pytest.approx(match(104, 100), abs=1e-4)
+    assert match(7, 3) != pytest.approx(match(17, 3), abs=1e-2)
+
+
 def test_going_through_the_blocks_again_takes_no_weights(parts: Parts) -> None:
     """Two loops over two blocks are four blocks that share their weights."""
     net = tiny(parts)
@@ -85,16 +98,23 @@ def test_going_through_the_blocks_again_takes_no_weights(parts: Parts) -> None:
 def test_the_plain_loss_is_the_score(parts: Parts) -> None:
     """With nothing switched on it is the mean of -log p; each switch changes it the way it says."""
     logits, targets = torch.randn(2, 5, 9), torch.randint(9, (2, 5))
-    plain = parts("loss").loss(logits, targets)
+    plain, told = parts("loss").loss(logits, targets)
     nats = -logits.log_softmax(-1).gather(-1, targets[..., None])[..., 0]
 
     torch.testing.assert_close(plain, nats.mean())
-    focal = parts("loss", FOCAL=1.0).loss(logits, targets)
+    assert told == plain
+    smooth, told = parts("loss", LABEL_SMOOTHING=0.1).loss(logits, targets)
+    torch.testing.assert_close(
+        smooth, torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), label_smoothing=0.1)
+    )
+    torch.testing.assert_close(told, nats.mean())
+    focal, told = parts("loss", LABEL_SMOOTHING=0.0, FOCAL=1.0).loss(logits, targets)
     torch.testing.assert_close(focal, (nats * (1 - (-nats).exp())).mean())
-    early = parts("loss", FOCAL=0.0, EARLY=0.5, RAMP=2).loss(logits, targets)
+    early, told = parts("loss", FOCAL=0.0, EARLY=0.5, RAMP=2).loss(logits, targets)
     torch.testing.assert_close(early, (nats * torch.tensor([0.5, 0.75, 1, 1, 1])).mean())
-    squares = parts("loss", EARLY=1.0, Z_LOSS=0.5).loss(logits, targets) - plain
+    squares = parts("loss", EARLY=1.0, Z_LOSS=0.5).loss(logits, targets)[0] - plain
     torch.testing.assert_close(squares, 0.5 * logits.logsumexp(-1).square().mean())
+    torch.testing.assert_close(told, nats.mean())
 
 
 @pytest.mark.slow

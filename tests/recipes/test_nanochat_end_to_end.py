@@ -1,4 +1,4 @@
-"""The nanochat study as it ships, through the evaluator: every way a run of it can end, and a real training."""
+"""The nanochat study as it ships, through the lab: every label that a trial of it can end with, and real training."""
 
 import importlib.util
 import os
@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -15,12 +15,11 @@ from typing import Any
 
 import pytest
 
-from gitresearch.decision import Reference, verdict
-from gitresearch.evaluate import Evaluator, RunResult
+from gitresearch.outcome import Outcome
 from gitresearch.repo import Repo
-from gitresearch.sandbox import Sandbox
 from gitresearch.study import load
-from tests.build import STUDY, add_trial, plain_repo
+from tests.build import plain_repo
+from tests.recipes.through_the_lab import assessed, strongest
 
 pytest.importorskip("torch", reason="torch is not installed: pip install 'gitresearch[recipes]'")
 pytest.importorskip("tokenizers", reason="tokenizers is not installed: pip install 'gitresearch[recipes]'")
@@ -64,11 +63,12 @@ def module(path: Path, name: str) -> ModuleType:
     return made
 
 
-Run = Callable[..., RunResult]
+Run = Callable[..., Outcome]
+SHIPPED = load((TOP / ROOT / "study.toml").read_text("utf-8"))
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[Run]:
+def run(tmp_path: Path) -> Run:
     """Runs a trial of the shipped study, on a small made text, with other programs and budgets."""
     hook = module(TOP / "evaluator_hooks/nanochat/hook.py", "nanochat_hook")
     made = tmp_path / "cache/data" / hook.MADE
@@ -81,38 +81,22 @@ def run(tmp_path: Path) -> Iterator[Run]:
         made / "held_out/tasks", [("order", "multiple_choice", 50.0, items), ("word", "language_modeling", 0.0, words)]
     )
     (made / "digest").write_text(hook.files_digest(made, hook.data_files(made)))
-    files = {f"evaluator_hooks/nanochat/{path.name}": path.read_bytes() for path in hook_files()}
-    files |= {
-        f"{ROOT}/{path.relative_to(TOP / ROOT).as_posix()}": path.read_bytes() for path in (TOP / ROOT).rglob("*.py")
-    }
+    paths = [*(TOP / "evaluator_hooks/nanochat").glob("*.py"), *(TOP / ROOT).rglob("*.py")]
+    files = {path.relative_to(TOP).as_posix(): path.read_bytes() for path in paths}
     repo = Repo.open(plain_repo(tmp_path / "repo", files), durable=False)
-    repo.pin_study(STUDY, repo.head_commit())
-    shipped = load((TOP / ROOT / "study.toml").read_text("utf-8"))
-    program = shutil.which("bwrap")
-    box = Sandbox("bubblewrap", "bubblewrap", program) if program else Sandbox("none", "limits only")
-    opened = []
 
-    def once(files: dict[str, bytes | str], **budget: Any) -> RunResult:
-        study = replace(shipped, budget=replace(shipped.budget, **budget))
-        runner = Evaluator(repo, study, repo.head_commit(), box, tmp_path / "cache")
-        opened.append(runner)
-        runner.prepare()
+    def once(files: dict[str, bytes | str], best: float = -1.0, **budget: Any) -> Outcome:
+        study = replace(SHIPPED, budget=replace(SHIPPED.budget, **budget))
         edits = {f"{ROOT}/{name}": text if isinstance(text, bytes) else text.encode() for name, text in files.items()}
-        return runner.run(add_trial(repo, "try this", edits=edits), 7, "screen")
+        return assessed(repo, study, strongest(), tmp_path / "cache", edits, best)
 
-    once.study = shipped  # type: ignore[attr-defined]
-    yield once
-    for runner in opened:
-        runner.close()
-
-
-def hook_files() -> list[Path]:
-    return sorted((TOP / "evaluator_hooks/nanochat").glob("*.py"))
+    return once
 
 
 STUBS: dict[str, bytes | str] = {"train.py": TRAIN, "predict.py": PREDICT.format(line=FLAT)}
 SPIN = "while True: pass"
 NAN = "def line(batch): return struct.pack('<f', float('nan')) * 256"
+NARROW = "def line(batch): return bytes(1020)"
 LEARNS = "def line(batch): return struct.pack('<256f', *(batch * i / 99 for i in range(256)))"
 ENDS: dict[str, tuple[dict[str, bytes | str], dict[str, Any], str, str]] = {
     "does not parse": ({"nano/model.py": "def f(:"}, {}, "preflight_crash", "nano/model.py:1"),
@@ -122,9 +106,16 @@ ENDS: dict[str, tuple[dict[str, bytes | str], dict[str, Any], str, str]] = {
     "predicts too long": ({"predict.py": SPIN}, {"eval_seconds": 0.5}, "eval_budget_overrun", "stopped after"),
     "training fails": ({"train.py": "raise ValueError('no such rate')"}, {}, "crash", "no such rate"),
     "predicts no number": ({"predict.py": PREDICT.format(line=NAN)}, {}, "crash", "not finite"),
+    "predicts too narrow": ({"predict.py": PREDICT.format(line=NARROW)}, {"clock": "wall", "eval_seconds": 3},
+                            "eval_budget_overrun", "bytes of a prediction"),
+    "predicts too much": ({"predict.py": PREDICT.format(line=FLAT) + "out.write(b'x')"}, {}, "invalid", "more than"),
+    "takes too much memory": ({"train.py": "x = bytearray(1 << 30)\n" + SPIN}, {"memory_mb": 300}, "resource_limit",
+                              "peak memory"),
+    "no file": ({"train.py": TRAIN + "os.symlink('/etc/passwd', os.environ['GITRESEARCH_ARTEFACT'] + '/x')"}, {},
+                "invalid", "no ordinary file"),
     "learns from items": ({"predict.py": PREDICT.format(line=LEARNS)}, {}, "invalid", "changes by"),
     "no artefact": ({"train.py": "pass"}, {}, "invalid", "0 files"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.slow
@@ -132,34 +123,34 @@ ENDS: dict[str, tuple[dict[str, bytes | str], dict[str, Any], str, str]] = {
 def test_every_status_can_occur(run: Run, end: str) -> None:
     """Each way to fail has its own label, and the line that shows it."""
     files, budget, status, told = ENDS[end]
-    result = run({**STUBS, **files}, **budget)
+    found = run({**STUBS, **files}, **budget)
 
-    assert result.run.status == status
-    assert result.failure is not None
-    assert told in "\n".join(result.failure.lines)
+    assert found.summary.status == status
+    assert found.failure is not None
+    assert told in "\n".join(found.failure.lines)
 
 
 @pytest.mark.slow
 def test_a_missed_gate_disqualifies(run: Run) -> None:
     """A predictor that is no language model is measured, and its eight bits a byte are over the study's gate."""
-    result = run(STUBS)
-    reference = Reference("the head", -1.0, 1)
+    found = run(STUBS)
 
-    assert result.run.status == "ok"
-    assert result.run.metrics["val_bpb"] == pytest.approx(8.0)
-    assert verdict(run.study, [result.run], reference).status == "disqualified"  # type: ignore[attr-defined]
+    assert found.runs[0].status == "ok"
+    assert found.runs[0].metrics["val_bpb"] == pytest.approx(8.0)
+    assert found.summary.status == "disqualified"
+    assert "val_bpb" in found.summary.reason
 
 
 @pytest.mark.slow
 def test_the_recipe_trains_and_is_scored_in_the_sandbox(run: Run) -> None:
     """The shipped programs, on few steps: a score above chance from an artefact under its cap."""
     schedule = (TOP / ROOT / "nano/schedule.py").read_text("utf-8").replace("= 300", "= 100")
-    result = run({"nano/schedule.py": schedule}, train_seconds=60, eval_seconds=60)
+    found = run({"nano/schedule.py": schedule}, best=1.0, train_seconds=60, eval_seconds=60)
 
-    assert result.run.status == "ok", result.failure
-    assert result.run.metrics["mini_core"] > 0.3
-    assert result.run.metrics["val_bpb"] < 3.0
-    assert result.run.artefact_bytes < 2_000_000
+    assert found.summary.status == "discard", found.failure
+    assert found.runs[0].metrics["mini_core"] > 0.3
+    assert found.runs[0].metrics["val_bpb"] < 3.0
+    assert found.runs[0].artefact_bytes < 2_000_000
 
 
 SMALL = {

@@ -62,11 +62,13 @@ def test_the_public_table_is_read_as_it_is_written() -> None:
 
 
 @pytest.fixture
-def operator(tmp_path: Path) -> Path:
-    """What a person provides, in small: text, and a bundle of 22 tasks."""
+def operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a person provides, in small: text, and a bundle of 22 tasks; and a pyarrow, which nobody imports here."""
+    (tmp_path / "library/pyarrow").mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path / "library")
     folder = tmp_path / "provided"
     (folder / "train").mkdir(parents=True)
-    (folder / "train/shard_00.parquet").write_bytes(b"PAR1" + bytes(100) + b"PAR1")
+    (folder / "train/shard_00.parquet").write_bytes(b"PAR1" + bytes(100) + b"text" + b"PAR1")
     (folder / "train/shard_01.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
     (folder / "held_out").mkdir()
     (folder / "held_out/val.txt").write_text("Some held-out text. " * 6000)
@@ -94,7 +96,8 @@ BUNDLE = "held_out/eval_bundle"
 @pytest.mark.parametrize(
     ("path", "text", "told"),
     [
-        ("train/shard_00.parquet", b"PAR1" + bytes(50), "cut off"),
+        ("train/shard_00.parquet", b"PAR1" + b"text" + bytes(50), "cut off"),
+        ("train/shard_00.parquet", b"PAR1" + bytes(50) + b"words" + b"PAR1", 'a column "text"'),
         ("train/shard_01.jsonl", b'{"text": "a"}\n{"text": "b', "cut off"),
         ("train/shard_01.jsonl", b'{"words": "a"}\n', "cut off"),
         ("held_out/val.txt", b"short", "val.txt"),
@@ -120,6 +123,17 @@ def test_data_that_is_not_whole_is_said_before_a_trial_is_spent(
 
     assert told in error
     assert "; try: ls -lR " in error
+
+
+def test_what_can_not_be_read_is_said(operator: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder where a file should be, and parquet files where nothing reads them."""
+    (operator / "train/a.txt").mkdir()
+    error = prepare(operator, scale="full", data=str(operator))["error"]
+    assert "a.txt can't be read: Is a directory; try: ls -lR " in error
+
+    (operator / "train/a.txt").rmdir()
+    monkeypatch.setattr(hook.beside("provided").importlib.util, "find_spec", lambda _name: None)
+    assert prepare(operator, scale="full", data=str(operator))["error"].endswith("-m pip install pyarrow")
 
 
 def test_a_bundle_of_fewer_tasks_is_not_core(operator: Path) -> None:

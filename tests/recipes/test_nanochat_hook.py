@@ -1,7 +1,9 @@
 """The nanochat hook face to face with trees, artefacts and predictors: honest ones, and others."""
 
 import json
+import math
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from tests.recipes.nanochat import (
     copier,
     core,
     hook,
+    load,
     scored,
     served,
     uniform,
@@ -205,6 +208,24 @@ def test_a_tokenizer_that_is_none_is_invalid(held_out: Path, artefact: Path, tex
     assert "invalid" in scored(held_out, artefact, served(uniform))
 
 
+def test_the_bytes_of_tokens_are_those_of_the_text(held_out: Path) -> None:
+    """Tokens of several letters, of half a letter, and of several bytes a letter: a nat a token is so many bits a byte
+    of what the windows show."""
+    merges = [["t", "h"], ["th", "e"], ["Ġ", "the"], ["Ã", "ī"]]
+    tokens = hook.beside("tokens").Tokens(json.dumps({"merges": merges}).encode())
+    text = hook.held_out_text(held_out)
+    ids = tokens.encode([text])[0]
+    asked = core.windows(ids, 50, 3)
+    answers = [[core.Answer([1.0] * 50, [False] * 50)] for _ in asked]
+    seen = [tokens.bytes[token] for question in asked for token in question.rows[0].continuation]
+
+    assert sum(len(tokens.bytes[token]) for token in ids) == len(text.encode())
+    assert text.encode().startswith(b"".join(seen[:50]))
+    assert {len(piece) for piece in seen} >= {1, 2, 4}
+    wanted = 150 / math.log(2) / len(b"".join(seen))
+    assert hook.bits_per_byte(asked, answers, tokens)["val_bpb"] == pytest.approx(wanted)
+
+
 def test_a_larger_vocabulary_is_asked_for_by_its_merges(held_out: Path, artefact: Path) -> None:
     """The vocabulary is 256 and the merges; text comes back byte for byte."""
     (artefact / "tokenizer.json").write_text('{"merges": [["t", "h"], ["th", "e"]]}')
@@ -273,3 +294,10 @@ def test_preflight_finds_what_is_doomed(tmp_path: Path, name: str, text: str | N
         (tmp_path / name).write_text(text)
 
     assert hook.answer("preflight", {"tree": str(tmp_path), **CAP})["status"] == status
+
+
+def test_whoever_imports_it_goes_on_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only as a program does it keep Python from writing bytecode; else all that is imported later is compiled anew."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    load()
+    assert sys.dont_write_bytecode is False

@@ -85,6 +85,7 @@ def test_a_killed_writer_breaks_no_promise(repo: Repo) -> None:
     assert trials
 
 
+@pytest.mark.slow
 def test_packing_beside_a_writer_disturbs_nobody(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     """Objects and refs are packed again and again while another process writes; everything it was promised is there."""
     monkeypatch.setattr(packing, "MANY_OBJECTS", -1)

@@ -211,7 +211,7 @@ TEXTS = st.lists(st.sampled_from(["a\n", "b\n", "c\n", "d\n", "\n", "=======\n"]
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Repo:
-    return study_repo(tmp_path_factory.mktemp("merging"))
+    return study_repo(tmp_path_factory.mktemp("merging") / "repo")
 
 
 @given(base=TEXTS, first=TEXTS, second=TEXTS, end=st.sampled_from(["", "e"]))

@@ -70,6 +70,7 @@ def test_eight_processes_lose_no_outcome(repo: Repo) -> None:
     assert git(repo, "fsck", "--strict", "--no-dangling") == ""
 
 
+@pytest.mark.slow
 def test_four_processes_never_claim_one_trial_twice(repo: Repo, tmp_path: Path) -> None:
     """Every trial goes to exactly one of them."""
     oids = [add_trial(repo, f"try {n}").oid for n in range(30)]

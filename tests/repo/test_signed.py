@@ -60,6 +60,7 @@ def test_we_take_gits_signatures(repo: Repo, tmp_path: Path) -> None:
 
 def test_no_two_clones_share_a_key(repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that has a key already is another clone's, and another is drawn."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))  # where no other test has drawn one of these
     drawn = iter(["0000", "0000", "0001"])
     monkeypatch.setattr(secrets, "token_hex", lambda _size: next(drawn))
     other = study_repo(tmp_path / "other")

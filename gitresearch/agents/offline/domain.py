@@ -7,6 +7,10 @@ rate as for a width. Ranges come from the recipe, in standard typing (`Annotated
 * a float above 0: a quarter to four times it, on a log scale; close to 1 (a momentum) the same for what it lacks to 1;
 * a whole number: half to twice it, in steps that keep it divisible much as it was;
 * a truth value: both.
+
+A recipe may also say when a lever does anything at all, by another of the same file, after its range or choices:
+`Annotated[float, "0.8..0.98", "if OPTIMIZER == muon"]`; or `!= none`, `in adamw lion`, and `if RATE` alone: where that
+is neither 0, False, None, empty nor "none". (Conditional parameters, as in Bergstra et al. 2011, NIPS 24.)
 """
 
 import math
@@ -16,6 +20,8 @@ from dataclasses import dataclass
 from gitresearch.agents.offline.literals import Value, rounded
 
 _NUMBER = r"[-+]?(?:\d[\d_]*\.?[\d_]*|\.\d+)(?:[eE][-+]?\d+)?"
+_CONDITION = re.compile(r"if\s+(\w+)(?:\s*(==|!=|\bin\b)\s*(\S.*))?\s*")
+_OFF = ("0", "0.0", "False", "None", "", "none")
 _RANGE = re.compile(rf"\s*({_NUMBER})\s*\.\.\s*({_NUMBER})(?:\s+(log))?(?:\s+step\s+({_NUMBER}))?(?:\s+(log))?\s*")
 
 
@@ -89,6 +95,33 @@ class Choice:
 
 
 Domain = Range | Choice
+
+
+@dataclass(frozen=True)
+class Condition:
+    """That another lever of the file is one of these, or is none of them."""
+
+    name: str
+    options: tuple[str, ...]
+    among: bool = True
+
+    def holds(self, value: Value) -> bool:
+        return (str(value) in self.options) == self.among
+
+
+def condition(text: str) -> Condition | None:
+    """What a recipe writes: `if RATE`, `if OPTIMIZER in adamw lion`. None where the text is no condition at all;
+    ValueError where it is a broken one."""
+    if not text.startswith("if "):
+        return None
+    match = _CONDITION.fullmatch(text)
+    if match is None:
+        raise ValueError(f"the condition {text!r} can't be read; write it like 'if OPTIMIZER in adamw lion'")
+    name, sign, options = match.groups()
+    if sign is None:
+        return Condition(name, _OFF, among=False)
+    told = tuple(options.split()) if sign == "in" else (options.strip(),)
+    return Condition(name, told, among=sign != "!=")
 
 
 def stated(text: str, whole: bool) -> Range | None:

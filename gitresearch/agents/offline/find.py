@@ -15,7 +15,7 @@ import libcst as cst
 from libcst.metadata import ByteSpanPositionProvider, MetadataWrapper
 
 from gitresearch.agents.offline import families, literals
-from gitresearch.agents.offline.domain import Choice, Domain, guessed, stated
+from gitresearch.agents.offline.domain import Choice, Condition, Domain, condition, guessed, stated
 from gitresearch.agents.offline.levers import Lever
 from gitresearch.agents.offline.literals import Value
 
@@ -93,10 +93,11 @@ class _Found:
 
     def _constant(self, owner: str, name: str, value: cst.BaseExpression, annotation: cst.Annotation | None) -> None:
         domain = self.domain(annotation, value)
+        conditions = self.conditions(annotation, value)
         full = owner + name
         if domain is not None:
             self._states_domains = True
-            self.add(full, full, value, domain, annotated=True)
+            self.add(full, full, value, domain, annotated=True, conditions=conditions)
         elif dull(name):
             return
         elif isinstance(value, cst.Tuple):
@@ -104,7 +105,7 @@ class _Found:
                 if number(element.value):
                     self.add(f"{full}[{i}]", f"{full}[{i}]", element.value)
         elif number(value) or annotation or name.isupper():
-            self.add(full, full, value, annotated=annotation is not None)
+            self.add(full, full, value, annotated=annotation is not None, conditions=conditions)
 
     def domain(self, annotation: cst.Annotation | None, value: cst.BaseExpression) -> Domain | None:
         try:
@@ -112,9 +113,17 @@ class _Found:
         except ValueError as error:
             raise CannotParse(f"{self.path}:{self._line(self.span(value)[0])}: {error}") from None
 
+    def conditions(self, annotation: cst.Annotation | None, value: cst.BaseExpression) -> tuple[Condition, ...]:
+        try:
+            found = map(condition, _texts(annotation.annotation)) if annotation else ()
+            return tuple(one for one in found if one is not None)
+        except ValueError as error:
+            raise CannotParse(f"{self.path}:{self._line(self.span(value)[0])}: {error}") from None
+
     def add(
-        self, key: str, name: str, node: cst.BaseExpression, domain: Domain | None = None, *, annotated: bool = False
-    ) -> None:
+        self, key: str, name: str, node: cst.BaseExpression, domain: Domain | None = None, *, annotated: bool = False,
+        conditions: tuple[Condition, ...] = (),
+    ) -> None:  # fmt: skip
         """A literal as a lever, if it is one that can be turned."""
         text = self.text(node)
         value, fine = _literal(node)
@@ -123,7 +132,7 @@ class _Found:
             return
         start, stop = self.span(node)
         line, value = self._line(start), _as(domain, value)
-        lever = Lever(self._key(key), name, self.path, line, start, stop, text, value, domain)
+        lever = Lever(self._key(key), name, self.path, line, start, stop, text, value, domain, conditions=conditions)
         self.levers.append(lever)
         if annotated:
             self._annotated.append(lever)
@@ -288,10 +297,18 @@ def _stated_domain(annotation: cst.BaseExpression) -> Domain | None:
         options = [_literal(node) for node in slices]
         return Choice(tuple(option for option, _ in options)) if all(fine for _, fine in options) else None
     if name == "Annotated":
-        texts = [node.evaluated_value for node in slices[1:] if isinstance(node, cst.SimpleString)]
-        ranges = [stated(text, _last_name(slices[0]) == "int") for text in texts if isinstance(text, str)]
+        ranges = [stated(text, _last_name(slices[0]) == "int") for text in _texts(annotation)]
         return next((found for found in ranges if found), _stated_domain(slices[0]))
     return _stated_domain(slices[0]) if name == "Final" and slices else None
+
+
+def _texts(annotation: cst.BaseExpression) -> list[str]:
+    """The strings that `Annotated[type, ...]` adds to its type."""
+    if not isinstance(annotation, cst.Subscript) or _last_name(annotation.value) != "Annotated":
+        return []
+    slices = [element.slice.value for element in annotation.slice[1:] if isinstance(element.slice, cst.Index)]
+    texts = [node.evaluated_value for node in slices if isinstance(node, cst.SimpleString)]
+    return [text for text in texts if isinstance(text, str)]
 
 
 def _literal(node: cst.BaseExpression) -> tuple[Value, bool]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gitresearch.agents.offline import literals
-from gitresearch.agents.offline.domain import Domain
+from gitresearch.agents.offline.domain import Condition, Domain
 from gitresearch.agents.offline.literals import Value
 
 _LITERAL = re.compile(
@@ -48,6 +48,12 @@ class Lever:
     domain: Domain
     variants: Mapping[str, tuple[Splice, ...]] = field(default_factory=dict)
     recognise: Callable[[bytes, int], tuple[str, int] | None] | None = None
+    conditions: tuple[Condition, ...] = ()
+
+    def works(self, values: Mapping[str, Value]) -> bool:
+        """Whether the lever does anything where the levers are set so, by the recipe's own word."""
+        others = ((one, f"{self.path}::{one.name}") for one in self.conditions)
+        return all(one.holds(values[key]) for one, key in others if key in values)
 
     @property
     def is_switch(self) -> bool:

@@ -17,6 +17,7 @@ from gitresearch.agents.offline.effects import Effects, Similarity
 from gitresearch.agents.offline.history import Point, Scene, Values
 from gitresearch.agents.offline.levers import Lever
 from gitresearch.agents.offline.literals import Value
+from gitresearch.outcome import EARLY_STOP
 from gitresearch.study import Objective
 
 # Found on the made-up problems 0 to 23 of benchmarks/search.py and checked on 40 others: docs/decisions/0012.
@@ -24,6 +25,7 @@ CANDIDATES = 16  # drawn; out of many more the luckiest guess wins, not the best
 COUNTS = (5, 3, 2)  # how often a candidate turns one, two, three levers
 SUGGESTED = 8  # one candidate in so many takes what TPE suggests
 NEAR, STEP = 0.3, 0.2  # share of the draws that stay near the present value, and how near (1: the whole range)
+WOKEN = 0.5  # share of the levers that a move brings to life which move with it
 CURIOSITY = 0.2  # share of the uncertainty that counts as a chance of gain
 CAUTION = 12  # power of the chance to run to the end: a failure costs a trial and teaches no score
 WRECK = 4  # losses above so many usual effects are drawn in
@@ -69,18 +71,31 @@ class Steer:
 
     def _changes(self, rng: random.Random) -> list[dict[str, Value]]:
         """One to three levers, set to what TPE suggests or to anything."""
-        scene = self.scene
-        own = {key: scene.levers[key] for key in scene.own}
+        own = self._working
         good = tpe.suggest(own, self._tried(), 2, self.seed)
         out = []
         for i in range(CANDIDATES):
             count = rng.choices((1, 2, 3), COUNTS)[0]
             keys = rng.sample(list(own), min(count, len(own)))
             values = rng.choice(good) if i % SUGGESTED == 1 else {key: drawn(own[key], rng) for key in keys}
-            move = {key: values[key] for key in keys if values[key] != scene.here[key]}
-            if move:
-                out.append(move)
-        return out
+            out.append(self._sense({key: values[key] for key in keys}, rng))
+        return [move for move in out if move]
+
+    @property
+    def _working(self) -> dict[str, Lever]:
+        """The specialist's levers that do anything where they stand; all, where none does."""
+        levers = {key: self.scene.levers[key] for key in self.scene.own}
+        return {key: lever for key, lever in levers.items() if lever.works(self.scene.here)} or levers
+
+    def _sense(self, move: Mapping[str, Value], rng: random.Random) -> dict[str, Value]:
+        """A move without what would change nothing; what it wakes may move with it, since its value was nobody's."""
+        scene = self.scene
+        there = {**scene.here, **move}
+        woken = (scene.levers[key] for key in scene.own if key not in move and not scene.levers[key].works(scene.here))
+        more = {lever.key: drawn(lever, rng) for lever in woken if lever.works(there) and rng.random() < WOKEN}
+        there |= more
+        wanted = {**move, **more}.items()
+        return {key: to for key, to in wanted if to != scene.here[key] and scene.levers[key].works(there)}
 
     def _repairs(self, rng: random.Random) -> list[dict[str, Value]]:
         """Keep part of what failed: some of its levers go back, all or half the way, or another lever makes room."""
@@ -96,9 +111,9 @@ class Steer:
             keep = rng.randrange(len(changed)) if len(changed) > 1 else 0
             move = {key: value for j, (key, value) in enumerate(back.items()) if j != keep or len(changed) == 1}
             if i % 2:
-                other = rng.choice(scene.own)
+                other = rng.choice(list(self._working))
                 move = {other: anywhere(scene.levers[other], rng)}
-            out.append({key: value for key, value in move.items() if value != scene.here[key]})
+            out.append(self._sense(move, rng))
         return [move for move in out if move]
 
     def _tried(self) -> list[tuple[Values, float | None]]:
@@ -108,7 +123,7 @@ class Steer:
         worst = max((sign * score for score in scores), default=0.0)
         out: list[tuple[Values, float | None]] = []
         for point in self.scene.points.values():
-            failed = worst if point.node.failed else None
+            failed = worst if point.node.failed or point.node.status == EARLY_STOP else None
             out.append((point.values, failed if point.score is None else sign * point.score))
         return out
 
@@ -119,6 +134,10 @@ class Steer:
         measured = [(p, self.objective.gain(p.score, base)) for p in points if p.score is not None and base is not None]
         if not measured:
             return None, None
+        # A run that was stopped since it could not win is taken to be as bad as the usual loss.
+        losses = sorted(gain for _, gain in measured if gain < 0)
+        usual = losses[len(losses) // 2] if losses else 0.0
+        measured += [(p, usual) for p in points if p.node.status == EARLY_STOP]
         alike = Similarity(self.scene.levers)
         chosen = _latest(measured)
         sizes = sorted(abs(gain) for _, gain in chosen if gain)

@@ -16,7 +16,7 @@ WIDTH: Annotated[int, "32..256 step 16"] = 64  # D
 DEPTH: Annotated[int, "1..6"] = 2  # blocks; at a fixed budget a deeper net takes fewer steps
 HEADS: Literal[1, 2, 4, 8] = 4  # H; it must divide WIDTH
 SHARED_BY: Literal[1, 2, 4, 8] = 1  # query heads to a key and value head: 1 is multi-head, HEADS multi-query (GQA)
-WINDOW: Literal[8, 16, 32, 64] = 32  # tokens that a short layer attends to
+WINDOW: Annotated[Literal[8, 16, 32, 64], "if WINDOWS != L"] = 32  # tokens that a short layer attends to
 WINDOWS: Literal["L", "SL", "SSSL"] = "L"  # short and long layers in turn; the last is always long
 MLP_RATIO: Literal[1, 2, 3, 4] = 4  # hidden width of the feed-forward layer over D
 ACTIVATION: Literal["gelu", "relu", "relu2", "silu", "swiglu"] = "gelu"  # relu2: So et al. 2021

@@ -17,8 +17,8 @@ HEAD_RATE: Annotated[float, "3e-4..1e-1 log"] = 2e-3
 SCALAR_RATE: Annotated[float, "3e-4..1e-1 log"] = 2e-3
 BETA1: Annotated[float, "0.8..0.98"] = 0.9
 BETA2: Annotated[float, "0.9..0.999"] = 0.95
-MOMENTUM: Annotated[float, "0.8..0.98"] = 0.95  # of Muon
-NEWTON_SCHULZ: Literal[3, 4, 5, 6] = 5  # steps of Muon's orthogonalisation
+MOMENTUM: Annotated[float, "0.8..0.98", "if OPTIMIZER == muon"] = 0.95  # of Muon
+NEWTON_SCHULZ: Annotated[Literal[3, 4, 5, 6], "if OPTIMIZER == muon"] = 5  # steps of Muon's orthogonalisation
 WEIGHT_DECAY: Annotated[float, "0..0.3"] = 0.1  # of the matrices
 DECAY: Literal["constant", "linear"] = "constant"  # linear: it fades to 0 over the training
 GRAD_CLIP: Annotated[float, "0.1..10 log"] = 1.0

@@ -3,8 +3,8 @@
 from tests.attacks.table import Table, answer, edits
 
 WITHOUT = {
-    "gitresearch.edit._answer_lines": lambda text: text.split("\n"),
-    "gitresearch.edit._thought_end": lambda *_: 0,
+    "gitresearch.answers._answer_lines": lambda text: text.split("\n"),
+    "gitresearch.answers._thought_end": lambda *_: 0,
 }
 
 

@@ -1,6 +1,6 @@
 """An answer writes outside of its files: upwards, absolutely, into git's own directory in any spelling."""
 
-from gitresearch.edit import EditError
+from gitresearch.answers import EditError
 from tests.attacks.table import Table, answer, edits
 
 PATHS = ("../evil.py", "a/../../evil.py", ".git/hooks/post-checkout", ".GIT/config", "a/.git/config", "git~1/config",

@@ -5,7 +5,7 @@ import re
 from tests.attacks.table import Table, answer
 
 MARKUP = '<invoke name="outcome">'
-WITHOUT = {"gitresearch.edit._LEAK": re.compile("(?!)x")}
+WITHOUT = {"gitresearch.answers.LEAK": re.compile("(?!)x")}
 
 
 def attack(table: Table) -> bool:

@@ -16,5 +16,5 @@ for number in range(4):
 time.sleep(2.5)
 """
 )
-WEAK = Weak(without={"gitresearch.sandbox.process._nameless": lambda _: 0})
+WEAK = Weak(without={"gitresearch.sandbox.footprint.nameless": lambda _: 0})
 RECIPE = Recipe(TRAIN, "resource_limit", WEAK, ends("ok"), budget={"disk": 10})
