@@ -77,14 +77,15 @@ def train() -> None:
     torch.manual_seed(seed)
     tokens, merges, vocab, bits = load()
     model = GPT(vocab).to(team.device)
-    run = torch.compile(model) if COMPILE else model
+    # In a smoke run the evaluator wants to see whether all of it works, and throws the artefact away.
+    smoke = "GITRESEARCH_SMOKE" in os.environ
+    run = torch.compile(model) if COMPILE and not smoke else model
     optimizers = make_optimizers(model)
     peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     average, supply = Average(model), Supply(tokens, vocab, seed + team.rank, team.world)
     begin = now = team.seconds()
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokens):,} tokens, ready at {begin:.1f} s")
-    # In a smoke run the evaluator wants to see whether all of it works, and throws the artefact away.
-    steps, every = (3, 1) if "GITRESEARCH_SMOKE" in os.environ else (STEPS, 50)
+    steps, every = (3, 1) if smoke else (STEPS, 50)
     step = seen = 0
     said: list[float] = []  # nats of the steps since the last report
     report(team, 0, steps)
