@@ -86,7 +86,7 @@ ORDER = [
     ),
     *("agents.desk", "agents.prompt", "agents.folder"),
     *("agents.patch", "agents.offline", "agents.openai", "agents.command"),
-    *("evaluate", "spending", "briefing", "sameness", "propose", "serve"),
+    *("stages", "evaluate", "spending", "briefing", "sameness", "propose", "serve"),
     *("witness", "books", "lab", "loop", "engines", "review", "moves", "sync", "audit", "guard", "cli"),
 ]
 

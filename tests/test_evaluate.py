@@ -22,11 +22,12 @@ from gitresearch import accelerator
 from gitresearch.accelerator import Accelerators
 from gitresearch.curves import Bar
 from gitresearch.errors import GitResearchError
-from gitresearch.evaluate import Evaluator, Event, RunResult
+from gitresearch.evaluate import Evaluator, RunResult
 from gitresearch.hooks import HookFault, strict_reply
 from gitresearch.outcome import Outcome
 from gitresearch.repo import Repo
 from gitresearch.sandbox import Sandbox
+from gitresearch.stages import Event
 from gitresearch.study import Evaluator as Settings
 from gitresearch.study import Objective, load
 from gitresearch.text import is_safe

@@ -14,10 +14,10 @@ from typing import Any, Protocol
 import click
 
 from gitresearch.cli import render
-from gitresearch.evaluate import Event
 from gitresearch.lab import Lab
 from gitresearch.lineage import Node
 from gitresearch.outcome import Outcome
+from gitresearch.stages import Event
 from gitresearch.study import Study
 from gitresearch.text import plural, printable
 from gitresearch.trial import Trial

@@ -5,5 +5,5 @@ from tests.attacks.stage import HONEST, NO_LIMITS, Recipe, ends
 TRAIN = "import time\ntime.sleep(1.2)\n" + HONEST
 RECIPE = Recipe(
     TRAIN, "train_budget_overrun", NO_LIMITS, ends("ok"), budget={"clock": "cpu", "train": 0.1},
-    both={"gitresearch.evaluate.WALL_GRACE": 0.1},
+    both={"gitresearch.stages.WALL_GRACE": 0.1},
 )  # fmt: skip
