@@ -178,8 +178,8 @@ class Evaluator(Stages):
         reply = self._preflight(self.hook, job.tree, job.cancel) if self.hook else {}
         self._take_projection(job, reply, "preflight")
         if self.study.budget.smoke_seconds and job.purpose in smoke.BEFORE and job.trial.oid not in self._smoked:
-            self._smoked.add(job.trial.oid)
             self._smoke(job, scored=reply.get("smoke") is True)
+            self._smoked.add(job.trial.oid)  # not before: one that our own fault ended is due again
         if self.hook is None:
             self._read_metric(job, self._train(job))
         else:
