@@ -91,6 +91,7 @@ class Simulated:
     trials: int = 0
     made: int = 0  # claims
     since: int = 0  # keeps since the last claim
+    idle: int = 0  # trials since the last keep
     promotions: int = 0
     wrong: int = 0
     search: int = 0  # runs of trials, without calibration and claims
@@ -119,7 +120,9 @@ class Simulated:
         self.kept[0] = self.outcome("baseline", seeds, {}, sure=False)
         while self.runs < self.budget:
             self.trial(step)
-            if self.claims and self.since >= self.study.decision.every:
+            rule = self.study.decision
+            stalled = bool(rule.stall) and self.idle >= rule.stall
+            if self.claims and (self.since >= rule.every or stalled):
                 self.claim()
         while self.claims and self.claim():
             pass
@@ -136,11 +139,12 @@ class Simulated:
         for purpose in decision.purposes(self.study, "improve", done, reference):
             done.append(self.run(number, purpose))
         self.search += len(done)
+        self.idle += 1
         found = decision.verdict(self.study, done, reference)
         if found.status == "keep":
             best = self.leader(confirmed=True)
             self.kept[number] = self.outcome("keep", tuple(done), found.arithmetic, sure=found.confirmed)
-            self.since += 1
+            self.since, self.idle = self.since + 1, 0
             if found.confirmed:
                 self.promoted(number, best)
 

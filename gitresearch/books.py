@@ -102,7 +102,8 @@ class Books:
         return drift.due(self.study, self.lineage, self.details.get(self.baseline.oid))
 
     def claim_due(self, *, ending: bool) -> str | None:
-        """The keep whose claim is due: the head, if it has made none, every few keeps or at the end."""
+        """The keep whose claim is due: the head, if it has made none, every few keeps, when none comes any more, or at
+        the end."""
         with self.lock:
             head = self.lineage.head
             if head is None or head.status != "keep" or self.study.decision.rule != "two-tier":
@@ -112,7 +113,15 @@ class Books:
                 return None
             last = max((str(o.decision.get("claim_at", "")) for o in self.details.values()), default="")
             keeps = sum(o.summary.status == "keep" and o.summary.at > last for o in self.details.values())
-            return head.trial.oid if ending or keeps >= self.study.decision.every else None
+            due = ending or keeps >= self.study.decision.every or self._stalled(head)
+            return head.trial.oid if due else None
+
+    def _stalled(self, head: Node) -> bool:
+        """Whether the latest trials were all measured after the head was kept, and none was kept."""
+        enough, since = self.study.decision.stall, head.summary.at if head.summary else ""
+        latest = self.lineage.recent(enough) if enough else []
+        later = [node for node in latest if node.summary and node.summary.at >= since and node.status != "keep"]
+        return bool(enough) and len(later) == enough
 
     def holdout_due(self) -> str | None:
         """The trial that is to be scored on the holdout next: the baseline first, then what was confirmed."""

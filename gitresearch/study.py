@@ -169,6 +169,9 @@ class Seeds:
 class Decision:
     """`two-tier` screens greedily and claims strictly; `alpha` is spent over the study, `every` keeps are one claim.
 
+    `stall` trials in a row without a keep are reason for a claim too (0: never): a head that is there by luck holds up
+    whatever is better than it truly is, and the claim's fresh seeds tell.
+
     `gate_alpha` is how often a trial that truly lies at a gate's limit may pass it (the field asks for 1 to 5 %; 5, for
     a claim looks at the gate again); at 0.5 the mean itself counts, where that is the task's rule. `stop_alpha` is how
     often seeds may end early though the trial is as good as what it is compared with; 0: they never do. Every
@@ -180,6 +183,7 @@ class Decision:
     rule: str = "two-tier"
     alpha: float = 0.05
     every: int = 4
+    stall: int = 10
     gate_alpha: float = 0.05
     stop_alpha: float = 0.05
     drift_every: int = 20
@@ -192,6 +196,7 @@ class Decision:
         require("stop_alpha", 0 <= self.stop_alpha < 0.5, "must be 0 or more and less than 0.5")
         require("curve_alpha", 0 <= self.curve_alpha < 0.5, "must be 0 or more and less than 0.5")
         require("every", self.every >= 1, "must be at least 1")
+        require("stall", self.stall >= 0, "must not be negative")
         require("drift_every", self.drift_every >= 0, "must not be negative")
 
 

@@ -270,6 +270,24 @@ def test_what_another_clone_measured_under_another_name_is_left(repo: Repo, stud
     assert {oid for oid, purpose in runs.history if purpose == "screen"} == {again.oid}
 
 
+def test_a_head_that_holds_everything_up_makes_its_claim(repo: Repo, study: Study) -> None:
+    """Where no trial is kept any more a lucky head is measured again before the end, and rolled back: what was held up
+    by it is found."""
+    asked = replace(study, decision=replace(study.decision, stall=3, every=9))
+    lucky = {("head", 0.9): 0.2}
+
+    def score(trial: Trial, _seed: int, purpose: str) -> float:
+        value = value_of(repo, trial)
+        return lucky.get((purpose, value), 0.2 if (purpose, value) == ("screen", 0.9) else value + 0.2 * (value == 0.9))
+
+    loop, runs, watcher = make_loop(repo, asked, [0.9, 0.81, 0.82, 0.83, 0.7], runs=FakeRuns(score), trials=5)
+    loop.run()
+    order = [(value_of(repo, loop.lab.lineage[oid].trial), purpose) for oid, purpose in runs.history]
+    assert order.index((0.9, "confirm")) == order.index((0.83, "screen")) + 1
+    assert ("set VALUE to 0.7", "keep") in watcher.outcomes
+    assert loop.lab.lineage.statuses()["keep"] == 1
+
+
 @dataclass
 class Intruder(FakeAgent):
     """An agent that edits what is not its to edit, besides what is."""

@@ -11,5 +11,5 @@ for _ in range(300):
 """
 )
 RECIPE = Recipe(
-    TRAIN, "resource_limit", gained=ends("ok"), weak=Weak(without={"gitresearch.sandbox.process.DEEPEST": 10_000})
+    TRAIN, "resource_limit", gained=ends("ok"), weak=Weak(without={"gitresearch.sandbox.footprint.DEEPEST": 10_000})
 )

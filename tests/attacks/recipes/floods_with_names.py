@@ -11,5 +11,5 @@ for number in range(1200):
 )
 RECIPE = Recipe(
     TRAIN, "resource_limit", gained=ends("ok"), budget={"disk": 4},
-    weak=Weak(without={"gitresearch.sandbox.process.BLOCK": 0}),
+    weak=Weak(without={"gitresearch.sandbox.footprint.BLOCK": 0}),
 )  # fmt: skip
