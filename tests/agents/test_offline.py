@@ -180,6 +180,20 @@ def test_a_value_that_crashes_is_left_alone() -> None:
     assert sum(chosen) <= 4
 
 
+def test_a_gain_that_misses_a_gate_is_not_followed() -> None:
+    """Values whose trials were disqualified are avoided like those that crash, however good their scores."""
+    low = [trial(n, BASE.oid) for n in range(2, 10)]
+    sources = {t.oid: SOURCE.replace(b"2e-3", b"%.1e" % (1e-4 * n)) for n, t in enumerate(low, 2)}
+    high = [trial(n, BASE.oid) for n in range(12, 20)]
+    sources |= {t.oid: SOURCE.replace(b"2e-3", b"%.1e" % (4e-3 * n)) for n, t in enumerate(high, 2)}
+    nodes = [*FRESH, *((t, outcome("disqualified", 1.0)) for t in low), *((t, outcome("discard", 2.1)) for t in high)]
+    rates = []
+    for seed in range(16):
+        source = OfflineAgent().propose(request({"train.py": SOURCE}, nodes, sources, seed=seed)).edits["train.py"]
+        rates.append(constants(source or b"")["LR"])
+    assert sum(isinstance(rate, float) and rate < 1e-3 for rate in rates) <= 2
+
+
 def test_nothing_is_proposed_twice() -> None:
     """Files that a trial already had are not proposed again; when all are tried the agent says so."""
     source = b"TIED = True\n"

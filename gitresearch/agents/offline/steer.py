@@ -28,6 +28,8 @@ NEAR, STEP = 0.3, 0.2  # share of the draws that stay near the present value, an
 WOKEN = 0.5  # share of the levers that a move brings to life which move with it
 CURIOSITY = 0.2  # share of the uncertainty that counts as a chance of gain
 CAUTION = 12  # power of the chance to run to the end: a failure costs a trial and teaches no score
+DISQUALIFIED = "disqualified"
+NO_KEEP = (EARLY_STOP, DISQUALIFIED)  # no failures, and not to be followed
 WRECK = 4  # losses above so many usual effects are drawn in
 _NORMAL = NormalDist()
 
@@ -117,35 +119,39 @@ class Steer:
         return [move for move in out if move]
 
     def _tried(self) -> list[tuple[Values, float | None]]:
-        """Every trial's settings with its loss; a failure counts as worse than anything measured."""
+        """Every trial's settings with its loss; what can't be kept counts as worse than anything measured."""
         scores = [p.score for p in self.scene.points.values() if p.score is not None]
         sign = 1 if self.objective.direction == "min" else -1
         worst = max((sign * score for score in scores), default=0.0)
         out: list[tuple[Values, float | None]] = []
         for point in self.scene.points.values():
-            failed = worst if point.node.failed or point.node.status == EARLY_STOP else None
-            out.append((point.values, failed if point.score is None else sign * point.score))
+            lost = point.node.failed or point.node.status in NO_KEEP
+            out.append((point.values, worst if lost else None if point.score is None else sign * point.score))
         return out
 
     def _learned(self) -> tuple[Effects | None, Effects | None]:
-        """Effects on the gain over the head, and on whether a trial fails."""
+        """Effects on the gain over the head, and on whether a trial fails or misses a gate: a score that is bought with
+        the gate is no gain."""
         points = list(self.scene.points.values())
         base = self.scene.points[self.head].score if self.head in self.scene.points else None
-        measured = [(p, self.objective.gain(p.score, base)) for p in points if p.score is not None and base is not None]
-        if not measured:
+        scored = [p for p in points if p.score is not None and p.node.status not in NO_KEEP]
+        if base is None or not scored:
             return None, None
-        # A run that was stopped since it could not win is taken to be as bad as the usual loss.
-        losses = sorted(gain for _, gain in measured if gain < 0)
+        gained = {p.oid: self.objective.gain(p.score or 0.0, base) for p in scored}
+        # What could not win, or misses a gate, is taken to be as bad as the usual loss.
+        losses = sorted(gain for gain in gained.values() if gain < 0)
         usual = losses[len(losses) // 2] if losses else 0.0
-        measured += [(p, usual) for p in points if p.node.status == EARLY_STOP]
+        known = [p for p in points if p.oid in gained or p.node.status in NO_KEEP]
+        measured = [(p, gained.get(p.oid, usual)) for p in known]
         alike = Similarity(self.scene.levers)
         chosen = _latest(measured)
         sizes = sorted(abs(gain) for _, gain in chosen if gain)
         noise = max((p.node.summary.sd for p in points if p.node.summary), default=0.0) or abs(base or 0.0) * 1e-3
         scale = max(sizes[len(sizes) // 2] if sizes else 0.0, 3 * noise)
         gains = Effects(alike, [p.values for p, _ in chosen], [soft(gain, scale) for _, gain in chosen], scale, noise)
-        broken = [p.values for p in points if p.node.failed and p.node.status != "harness_abort"][-effects.MOST // 2 :]
-        fine = [p.values for p, _ in chosen][-effects.MOST // 2 :]
+        barred = [p for p in points if p.node.failed or p.node.status == DISQUALIFIED]
+        broken = [p.values for p in barred if p.node.status != "harness_abort"][-effects.MOST // 2 :]
+        fine = [p.values for p, _ in chosen if p.node.status != DISQUALIFIED][-effects.MOST // 2 :]
         labels = [1.0] * len(broken) + [0.0] * len(fine)
         failures = Effects(alike, broken + fine, labels, 0.3, 0.2) if broken else None
         return gains, failures
