@@ -29,6 +29,8 @@ from gitresearch.repo import Repo, Start
 from gitresearch.study import Study
 from gitresearch.trial import Trial
 
+WAITING = 64  # trials without an outcome that are looked past for those that have one
+
 
 class Books:
     """One study: lineage and details of what counts (baseline and keeps), behind one lock."""
@@ -119,8 +121,9 @@ class Books:
     def _stalled(self, head: Node) -> bool:
         """Whether the latest trials were all measured after the head was kept, and none was kept."""
         enough, since = self.study.decision.stall, head.summary.at if head.summary else ""
-        latest = self.lineage.recent(enough) if enough else []
-        later = [node for node in latest if node.summary and node.summary.at >= since and node.status != "keep"]
+        latest = self.lineage.recent(enough + WAITING) if enough else []
+        measured = [node for node in latest if node.summary][:enough]  # others are under way, or wait
+        later = [node for node in measured if node.summary and node.summary.at >= since and node.status != "keep"]
         return bool(enough) and len(later) == enough
 
     def holdout_due(self) -> str | None:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from gitresearch.errors import FormatError
 from gitresearch.looks import stop_level
 from gitresearch.noise import Spread, t_above
 from gitresearch.outcome import OWN_METRICS, TIMES, Outcome, Run, mean
@@ -28,7 +29,7 @@ from gitresearch.study import Objective, Study
 MARKS = tuple(tenth / 10 for tenth in range(1, 10))  # shares of the training
 FIRST_LOOK = 2  # the place of the first mark that a run is judged at: before it learning rates still rise
 RECENT = 100  # trials that surprises are learnt from
-_OF_SCORES = ("baseline", "screen", "head", "confirm")  # what a holdout, a drift or a witness measured decides nothing
+TAUGHT = ("baseline", "screen", "head")  # the purposes of runs that others are judged by
 CHECKED = 10  # one run in so many that would be stopped goes on
 HUGE = 1e12  # no metric; what a program says may be any number, and a note holds finite ones
 
@@ -52,7 +53,7 @@ class Bar:
     level: float = 0.0
     seconds: float = math.inf
     lightest: float = 0.0  # of the bytes that are projected, the share that an artefact may come down to; 0: unknown
-    let_on: bool = False  # only look: this run goes on to its end
+    let_on: bool = False  # only look: this run goes on to its end, unless that is a matter of seconds alone
 
     FROM_THE_START: ClassVar = 1e-9  # the share of training at which bytes are foretold; not 0, which is never
 
@@ -109,8 +110,8 @@ class Curve:
 
 def offsets(runs: Iterable[Run], metric: str) -> tuple[float, ...]:
     """The mean of score less curve at each mark, over the runs that have a whole curve; none where no run has."""
-    found = [run for run in runs if run.purpose in _OF_SCORES and run.status == "ok" and metric in run.metrics]
-    found = [run for run in found if len(run.curve) == len(MARKS)]
+    found = [run for run in runs if run.purpose in TAUGHT and run.status == "ok" and len(run.curve) == len(MARKS)]
+    found = [run for run in found if all(abs(value) < HUGE for value in (*run.curve, run.metrics.get(metric, HUGE)))]
     if not found:
         return ()
     return tuple(mean([run.metrics[metric] - run.curve[place] for run in found]) for place in range(len(MARKS)))
@@ -145,7 +146,9 @@ def time_bar(study: Study, reference: float, known: Spread) -> Bar | None:
 
 def weight(runs: Iterable[Run]) -> float:
     """How many times what was projected the artefacts weighed, on the geometric mean; 0 where none tells both."""
-    found = [run.artefact_bytes / run.projected_bytes for run in runs if run.projected_bytes and run.artefact_bytes]
+    found = [
+        run.artefact_bytes / run.projected_bytes for run in runs if min(run.projected_bytes, run.artefact_bytes) > 0
+    ]
     return math.exp(mean([math.log(share) for share in found])) if found else 0.0
 
 
@@ -161,13 +164,16 @@ class Experience:
         level, objective = self.study.decision.curve_alpha, self.study.objective
         if not level:
             return None
-        curved, light = self._known(past)
-        granted, lighter = slack(curved, level), slack(light, level)
-        mine = self._offsets(parent) if math.isfinite(granted) and objective.metric not in OWN_METRICS else ()
+        ends, light = self._known(past)
+        granted, lighter = slack(ends, level), slack(light, level)
+        curved = math.isfinite(granted)
+        # Of several first looks the mean decides, and the first of them may be lost with the trial still winning.
+        curved &= self.study.seeds.screen == 1 and objective.metric not in OWN_METRICS
+        mine = self._offsets(parent) if curved else ()
         lightest = weight(self._runs(parent)) / math.exp(lighter) if math.isfinite(lighter) else 0.0
         if not mine and not lightest:
             return None
-        return Bar(objective, reference, mine, granted, len(curved), level, lightest=lightest)
+        return Bar(objective, reference, mine, granted, len(ends), level, lightest=lightest)
 
     def _known(self, past: Iterable[tuple[str, str]]) -> tuple[list[float], list[float]]:
         """The surprises of past trials: in their curves, and in their bytes."""
@@ -177,7 +183,8 @@ class Experience:
     def _surprise(self, oid: str, parent: str) -> tuple[float | None, float | None]:
         """How much better a trial's first run ended than foretold, and the log of how many times lighter it came out;
         None where that isn't known. It is kept: what has a first run doesn't change."""
-        first = [run for run in self._runs(oid) if run.purpose == "screen"][:1] if oid not in self._surprises else ()
+        runs = self._runs(oid) if oid not in self._surprises else ()
+        first = [run for run in runs if run.purpose == "screen" and run.status != "harness_abort"][:1]
         if not first:
             return self._surprises.get(oid, (None, None))
         metric, objective = self.study.objective.metric, self.study.objective
@@ -193,5 +200,8 @@ class Experience:
         return offsets(self._runs(oid), self.study.objective.metric)
 
     def _runs(self, oid: str) -> Sequence[Run]:
-        found = self._outcome_of(oid)
-        return [run for run in found.runs if run.purpose in _OF_SCORES] if found else ()
+        try:
+            found = self._outcome_of(oid)
+        except FormatError:  # anybody's note: it teaches nothing
+            return ()
+        return [run for run in found.runs if run.purpose in TAUGHT] if found else ()

@@ -15,6 +15,7 @@ from gitresearch.noise import pooled, t_tail
 from gitresearch.outcome import DRIFT, Outcome, Run, mean
 from gitresearch.study import Study
 
+MOST = 100  # drift runs of a study: its baseline's note holds them all, and has room for some 200 runs
 FAR = 3.0  # standard errors; by chance alone one look in 25 with 5 baseline seeds, one in 50 with 8
 
 
@@ -24,7 +25,7 @@ def due(study: Study, lineage: Lineage, baseline: Outcome | None) -> bool:
     if not every or baseline is None:
         return False
     trials = len(lineage) - lineage.statuses()["pending"] - 1
-    return sum(run.purpose == DRIFT for run in baseline.runs) < trials // every
+    return sum(run.purpose == DRIFT for run in baseline.runs) < min(MOST, trials // every)
 
 
 def facts(study: Study, runs: Sequence[Run]) -> dict[str, Any]:

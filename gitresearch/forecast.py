@@ -14,7 +14,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from gitresearch.curves import MARKS, Bar, Curve
+from gitresearch.curves import MARKS, TAUGHT, Bar, Curve
 from gitresearch.outcome import EARLY_STOP, Failure
 
 EARLIEST, STRETCH, LEAST, ADVANCES = 0.2, 0.05, 0.8, 3
@@ -74,6 +74,10 @@ class Forecast:
     def _limit(self) -> float:
         """The seconds within which training has to end to be of any use."""
         return min(self.budget, self.bar.seconds) if self.bar else self.budget
+
+    def told(self, purpose: str) -> tuple[float, ...]:
+        """The curve as it stands in the note: of runs that others are judged by. A note has room for so many runs."""
+        return tuple(self.curve.values) if purpose in TAUGHT else ()
 
     def _lost(self) -> bool:
         """Whether the run ends here because of its curve. Only the first look that says so is kept."""

@@ -179,12 +179,11 @@ class Lab(Books):
             if before is None:
                 raise GitResearchError(f"the outcome of {oid[:8]} is gone", "gitresearch audit")
             runs = (*before.runs, result.run)
-            if result.run.status == "harness_abort":
-                return self._write(trial, folded(replace(before, runs=runs)))  # our fault costs a keep nothing
+            # Our fault costs a keep nothing; and another slot's seed may have decided the claim while this one ran.
+            if result.run.status == "harness_abort" or "claim" in before.decision:
+                return self._write(trial, folded(replace(before, runs=runs)))
             if result.run.status != "ok":
                 return self._record(trial, runs, replace(_failed(result), label="unconfirmed"), result)
-            if "claim" in before.decision:  # another slot's seed decided it while this one ran
-                return self._write(trial, folded(replace(before, runs=runs)))
             metric = self.study.objective.metric
             head = replace(before, runs=runs, summary=summarise("keep", metric, runs, before.summary.at))
             rival, others = self._rivals(trial)

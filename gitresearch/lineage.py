@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Protocol
 
-from gitresearch.outcome import FAILED, Summary
+from gitresearch.outcome import FAILED, REVOKED, Summary
 from gitresearch.study import Objective
 from gitresearch.trial import Trial
 
@@ -164,8 +164,7 @@ class Lineage:
         name, status, key = node.trial.specialist, node.status, self._key(node)
         for index in ("", f"by {name}", f"is {status}"):
             change(self._by_time[index], key)
-        if node.summary is not None and node.status != "harness_abort":
-            self._evaluated.setdefault(node.trial.tree, node.trial.oid)
+        self._note_files(node, sign)
         if node.failed:
             change(self._by_time["failed"], key)
             change(self._by_time[f"failed by {name}"], key)
@@ -179,6 +178,15 @@ class Lineage:
         figures.trials += sign
         figures.statuses[status] += sign
         self._milliseconds[name] += sign * round(1000 * node.summary.seconds if node.summary else 0.0)
+
+    def _note_files(self, node: Node, sign: int) -> None:
+        """Remember that these files were evaluated, by the first trial in its own right that was."""
+        tree, oid, head = node.trial.tree, node.trial.oid, node.summary
+        if sign < 0 and self._evaluated.get(tree) == oid:
+            del self._evaluated[tree]
+        counts = head is not None and head.status != "harness_abort" and head.label != REVOKED
+        if sign > 0 and counts and node.trial.operator != "replicate":
+            self._evaluated.setdefault(tree, oid)
 
     @staticmethod
     def _key(node: Node) -> tuple[int, str]:

@@ -92,7 +92,7 @@ class _State:
     confirming: int = 0
     drifting: bool = False
     holding_out: bool = False  # a run on the holdout is under way
-    aborts: int = 0
+    aborts: Counter[str] = field(default_factory=Counter)  # in a row, by what the runs were for
     begun: set[tuple[str, str]] = field(default_factory=set)  # repairs and merges: the same again would fail again
     fruitless: Counter[str] = field(default_factory=Counter)  # a specialist's turns in a row without an edit
     outages: int = 0  # pauses in a row while the agent's server is out
@@ -350,9 +350,9 @@ class Loop:
         self.watcher.settled(trial, outcome)
         if outcome.summary.status == "keep" and outcome.runs[-1].purpose != HOLDOUT:
             self.state.fruitless.clear()  # a new head is new ground for everyone
-        aborted = outcome.runs and outcome.runs[-1].status == "harness_abort"
-        self.state.aborts = self.state.aborts + 1 if aborted else 0
-        if self.state.aborts >= MAX_ABORTS:
+        last = outcome.runs[-1]
+        self.state.aborts[last.purpose] = self.state.aborts[last.purpose] + 1 if last.status == "harness_abort" else 0
+        if self.state.aborts[last.purpose] >= MAX_ABORTS:
             raise GitResearchError(
                 f"the evaluator itself failed {MAX_ABORTS} times in a row: {outcome.summary.reason}",
                 f"see gitresearch show {trial.short}, mend the hook or the machine, and run again",

@@ -206,7 +206,7 @@ class Stages:
             )  # fmt: skip
         job.run = replace(
             job.run, train_seconds=self._seconds(ended), peak_memory_bytes=ended.peak_memory_bytes,
-            warmup_seconds=round(ended.warmup_seconds, 3), curve=tuple(job.forecast.curve.values),
+            warmup_seconds=round(ended.warmup_seconds, 3), curve=job.forecast.told(job.purpose),
             foretold=job.run.foretold or job.forecast.foretold,
         )  # fmt: skip
         if ended.stopped_by in FORESEEN:

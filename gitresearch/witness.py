@@ -42,11 +42,17 @@ def claimed(trial: Trial, said: Said, me: str) -> tuple[str, Outcome]:
         hint = f"gitresearch propose --operator replicate --parent {trial.short}"
         raise GitResearchError(f"this clone took its outcome of {trial.short} back", hint)
     who = me if me in said and not is_witness(said[me]) else next(iter(said), "")
-    if not who or is_witness(said[who]) or said[who].summary.status in ("harness_abort", EARLY_STOP):
+    if not who or is_witness(said[who]) or said[who].summary.status == "harness_abort" or _guessed(said[who]):
         raise GitResearchError(f"{trial.short} has no outcome to reproduce", f"gitresearch evaluate {trial.short}")
     if said[who].summary.status == "invalid":
         raise GitResearchError(f"the outcome of {trial.short} is invalid and claims nothing", "gitresearch log")
     return who, said[who]
+
+
+def _guessed(outcome: Outcome) -> bool:
+    """Whether the trial was stopped because of what others' runs foretell, which its own end may well refute."""
+    last = outcome.runs[-1:]
+    return outcome.summary.status == EARLY_STOP or any(run.foretold and run.status != "ok" for run in last)
 
 
 def added(trial: Trial, said: Said, me: str, result: "RunResult", spread: Spread) -> Outcome:

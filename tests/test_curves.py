@@ -8,6 +8,7 @@ import pytest
 
 from gitresearch import curves
 from gitresearch.curves import CHECKED, FIRST_LOOK, MARKS, Bar, Curve, Experience, slack
+from gitresearch.errors import FormatError
 from gitresearch.forecast import Forecast
 from gitresearch.noise import Spread
 from gitresearch.outcome import Outcome, Run
@@ -182,3 +183,26 @@ def test_nothing_is_stopped_unasked() -> None:
     assert bar(ASKED, "p", past[1:]) is None
     assert bar(ASKED, "p", [*past[1:], ("p", "nobody")]) is None
     assert CHECKED > 1
+
+
+def test_a_note_that_is_odd_teaches_nothing() -> None:
+    """One that can't be read, numbers that no run has, a first run that we ended: the others still tell."""
+    known = {f"t{n}": replace(outcome(2.1), runs=(ran(2.1),)) for n in range(9)} | {
+        "p": replace(outcome(2.0), runs=(ran(2.0),)),
+        "negative": replace(outcome(2.1), runs=(replace(ran(2.1), projected_bytes=3, artefact_bytes=-5),)),
+        "huge": replace(outcome(2.1), runs=(ran(1e308, *[-1e308] * 9),)),
+        "ours": replace(outcome(2.1), runs=(ran(2.1, status="harness_abort"), ran(2.1))),
+    }
+
+    def outcome_of(oid: str) -> Outcome | None:
+        if oid == "broken":
+            raise FormatError("no note of ours")
+        return known.get(oid)
+
+    past = [(name, "p") for name in ("broken", "negative", "huge", "ours", *(f"t{n}" for n in range(9)))]
+    bar = Experience(ASKED, outcome_of).bar("p", past, 2.0)
+    assert bar is not None
+    assert (bar.known, bar.slack, bar.lightest) == (11, pytest.approx(0.0), 0.0)
+    assert Experience(ASKED, outcome_of).bar("broken", past, 2.0) is None
+    several = replace(ASKED, seeds=Seeds(screen=2))
+    assert Experience(several, outcome_of).bar("p", past, 2.0) is None

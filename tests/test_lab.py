@@ -132,6 +132,21 @@ def test_a_first_run_has_a_bar_to_reach_and_no_other(repo: Repo) -> None:
     assert made.assess(trial) == stopped
 
 
+def test_a_stalled_head_is_seen_past_what_is_under_way(repo: Repo) -> None:
+    """Its claim is due once so many measured trials came after it and none was kept, whatever others are being run."""
+    asked = replace(QUESTION, decision=replace(QUESTION.decision, stall=2))
+    made = Lab(repo, asked, repo.study_base(STUDY) or "", FakeRuns(Script(2.0, 2.1, 1.0, 1.0, 3.0, 3.1)))
+    for _ in range(2):
+        made.calibrate()
+    head, *others = (add_trial(repo, name, time=at) for at, name in enumerate(("kept", "one", "two"), 2_000_000_000))
+    made.assess(head)
+    for number, trial in enumerate(others):
+        assert made.claim_due(ending=False) is None, number
+        made.assess(trial)
+    made.add(add_trial(repo, "under way", time=2_000_000_009))
+    assert made.claim_due(ending=False) == head.oid
+
+
 def test_an_aborted_confirmation_costs_a_keep_nothing(repo: Repo) -> None:
     """It stays what it was, with the aborted run on record, and the claim is made on as many seeds as ever."""
     calibrated(repo)

@@ -4,6 +4,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gitresearch.lineage import RANKED, Lineage, Node
-from gitresearch.outcome import FAILED, STATUSES, Summary
+from gitresearch.outcome import FAILED, REVOKED, STATUSES, Summary
 from gitresearch.study import Objective
 from gitresearch.trial import Hypothesis, Trial
 
@@ -244,6 +245,21 @@ def test_ways_through_a_graph_are_those_of_a_plain_walk(nodes: list[Node], objec
 
 
 @pytest.mark.slow
+def test_only_trials_in_their_own_right_have_evaluated_their_files() -> None:
+    """A replicate's outcome, one that was taken back, or our own fault, leaves other trials with these files due."""
+    one, two, again = (trial(n, 99, tree=7) for n in (1, 2, 3))
+    again = replace(again, hypothesis=replace(again.hypothesis, operator="replicate"))
+    lineage = Lineage(LOSS, [Node(one), Node(again, summary())])
+    assert lineage.twin(one) is None
+    lineage.put(Node(two, summary("harness_abort")))
+    assert lineage.twin(one) is None
+    lineage.put(Node(two, summary()))
+    assert lineage.twin(one) == lineage[two.oid]
+    assert lineage.twin(two) is lineage.twin(again) is None
+    lineage.put(Node(two, summary("invalid", label=REVOKED)))
+    assert lineage.twin(one) is None
+
+
 def test_a_turn_costs_the_same_however_long_the_history() -> None:
     """What the loop asks each turn takes a look-up at 30,000 trials; a scan would take a hundred times as long."""
     rng = random.Random(1)

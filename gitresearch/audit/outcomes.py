@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from gitresearch import decision, drift, looks
+from gitresearch.curves import MARKS
 from gitresearch.decision import Reference
 from gitresearch.noise import Spread
 from gitresearch.outcome import (
@@ -122,7 +123,7 @@ def _status(study: Study, trial: Trial, outcome: Outcome) -> Wrong:
     done = [run for run in outcome.runs if run.status != "harness_abort"]
     bad = [run for run in done if run.status != "ok"]
     if told == EARLY_STOP:
-        yield from _early(study, done)
+        yield from _early(study, trial, done)
     elif told in FAILED:
         ends = outcome.runs if told == "harness_abort" else done
         last = ends[-1].status if ends else "nothing"
@@ -137,11 +138,14 @@ def _status(study: Study, trial: Trial, outcome: Outcome) -> Wrong:
         yield from _verdict(study, trial, outcome, done)
 
 
-def _early(study: Study, done: Sequence[Run]) -> Wrong:
-    """Only a first run may end early, where the study stops those that can't win."""
-    stops = study.decision.curve_alpha > 0 or study.objective.metric in TIMES
+def _early(study: Study, trial: Trial, done: Sequence[Run]) -> Wrong:
+    """Only a first run may end early, where the study stops those that can't win, and at a mark of its curve."""
+    timed = study.objective.metric in TIMES and study.objective.direction == "min"
+    marked = all(run.foretold in MARKS and MARKS.index(run.foretold) == len(run.curve) - 1 for run in done)
+    stops = timed or (study.decision.curve_alpha > 0 and marked)
     ends = [(run.purpose, run.status) for run in done]
-    if ends != [("screen", EARLY_STOP)] or not stops or study.decision.rule != "two-tier":
+    honest = stops and study.decision.rule == "two-tier" and trial.operator not in ("baseline", "replicate")
+    if ends != [("screen", EARLY_STOP)] or not honest:
         yield "a status that its runs give", f"it says {EARLY_STOP}, which this study and these runs don't give"
 
 

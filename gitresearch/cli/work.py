@@ -245,7 +245,7 @@ def evaluate(trials: tuple[str, ...], jobs: int | None, allow_unsandboxed: bool,
     lab = open_lab(opened, progress, allow_unsandboxed)
     for trial in wanted:
         lab.reopen(trial)
-        if twin := lab.lineage.twin(trial):
+        if lab.lineage[trial.oid].status == "pending" and (twin := lab.lineage.twin(trial)):
             hint = f"gitresearch propose --operator replicate --parent {twin.trial.short}"
             raise GitResearchError(
                 f"{trial.short} has the same files as {twin.trial.short}, which has an outcome", hint

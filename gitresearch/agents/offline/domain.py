@@ -106,13 +106,21 @@ class Condition:
     among: bool = True
 
     def holds(self, value: Value) -> bool:
-        return (str(value) in self.options) == self.among
+        return any(_same(value, option) for option in self.options) == self.among
+
+
+def _same(value: Value, option: str) -> bool:
+    """Whether a lever's value is what a recipe writes: 1 and 1.0 are."""
+    try:
+        return str(value) == option or (type(value) in (int, float) and float(option) == value)
+    except ValueError:
+        return False
 
 
 def condition(text: str) -> Condition | None:
-    """What a recipe writes: `if RATE`, `if OPTIMIZER in adamw lion`. None where the text is no condition at all;
+    """What a recipe writes: `if RATE`, `if OPTIMIZER in adamw lion`. None where the text is no condition on a constant;
     ValueError where it is a broken one."""
-    if not text.startswith("if "):
+    if not re.match(r"if\s+[A-Z][A-Z0-9_]*\b", text):
         return None
     match = _CONDITION.fullmatch(text)
     if match is None:
