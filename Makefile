@@ -10,7 +10,7 @@ LLM := .venv/installed-llm
 # Where it is set, every process of the tests compiles everything anew: a third of their time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo demo-llm test test-slow lint format docs bench bench-tasks
+.PHONY: help demo demo-llm test test-slow lint format docs bench bench-tasks bench-rules
 .DELETE_ON_ERROR:
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo 'make docs       write docs/commands.md from the commands themselves'
 	@echo 'make bench      the benchmarks'
 	@echo 'make bench-tasks  what the search finds on each shipped recipe: hours; goes on where it was cut short'
+	@echo 'make bench-rules  the same search with the rules and without them, side by side: an hour or more'
 
 # Goes on where an earlier one stopped, and removes nothing.
 demo: $(RUN)
@@ -61,10 +62,13 @@ docs: $(DEV)
 	mv docs/commands.md.new docs/commands.md
 
 bench: $(DEV)
-	@for file in $(filter-out benchmarks/tasks.py,$(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+	@for file in $(filter-out benchmarks/tasks.py benchmarks/rules.py,$(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
 bench-tasks: $(DEV)
 	$(BIN)/python benchmarks/tasks.py
+
+bench-rules: $(DEV)
+	$(BIN)/python benchmarks/rules.py
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
