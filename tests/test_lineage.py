@@ -244,11 +244,10 @@ def test_ways_through_a_graph_are_those_of_a_plain_walk(nodes: list[Node], objec
         assert lineage.depth_gain(oid) == gain
 
 
-@pytest.mark.slow
 def test_only_trials_in_their_own_right_have_evaluated_their_files() -> None:
     """A replicate's outcome, one that was taken back, or our own fault, leaves other trials with these files due."""
     one, two, again = (trial(n, 99, tree=7) for n in (1, 2, 3))
-    again = replace(again, hypothesis=replace(again.hypothesis, operator="replicate"))
+    again = again._replace(hypothesis=replace(again.hypothesis, operator="replicate"))
     lineage = Lineage(LOSS, [Node(one), Node(again, summary())])
     assert lineage.twin(one) is None
     lineage.put(Node(two, summary("harness_abort")))
@@ -260,6 +259,7 @@ def test_only_trials_in_their_own_right_have_evaluated_their_files() -> None:
     assert lineage.twin(one) is None
 
 
+@pytest.mark.slow
 def test_a_turn_costs_the_same_however_long_the_history() -> None:
     """What the loop asks each turn takes a look-up at 30,000 trials; a scan would take a hundred times as long."""
     rng = random.Random(1)
