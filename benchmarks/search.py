@@ -291,8 +291,8 @@ class Search:
 
 
 def recipe() -> tuple[Study, dict[str, bytes]]:
-    """The shipped study and its files, by path from the repository's root."""
-    study = studies.load((ROOT / "recipes/parameter_golf/study.toml").read_text("utf-8"))
+    """The shipped study without its gate (bytes are the surface's own) and its files, by path from the top."""
+    study = replace(studies.load((ROOT / "recipes/parameter_golf/study.toml").read_text("utf-8")), gates=())
     folder = ROOT / study.recipe.root
     return study, {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in sorted(folder.glob("*.py"))}
 
