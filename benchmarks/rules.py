@@ -59,18 +59,22 @@ def search(top: Path, minutes: float, flags: Sequence[str]) -> float:
     return float(spent.read_text())
 
 
+def reproduced(top: Path, trial: str) -> list[float]:
+    """A trial's scores on the seeds of a witness."""
+    runs = json.loads(call(top, "show", trial, "--json"))["runs"]
+    return [run["metrics"]["val_bpb"] for run in runs if (run["purpose"], run["status"]) == ("reproduce", "ok")]
+
+
 def measure(top: Path, seeds: int, flags: Sequence[str]) -> dict[str, Any]:
     """What the search claims, and what fresh seeds say of it."""
     trials = json.loads(call(top, "log", "--json"))
     start = next(trial for trial in trials if trial["status"] == "baseline")
     best = json.loads(call(top, "status", "--json"))["best"] or start
-    fresh = []
+    fresh: list[float] = []
     if best["trial"] != start["trial"]:
-        for _ in range(2):
-            runs = json.loads(call(top, "show", best["trial"], "--json"))["runs"]
-            fresh = [r["metrics"]["val_bpb"] for r in runs if r["purpose"] == "reproduce" and r["status"] == "ok"]
-            if len(fresh) < seeds:
-                call(top, "reproduce", best["trial"], "--seeds", str(seeds - len(fresh)), *flags)
+        if missing := seeds - len(reproduced(top, best["trial"])):
+            call(top, "reproduce", best["trial"], "--seeds", str(missing), *flags)
+        fresh = reproduced(top, best["trial"])
     stats = json.loads(call(top, "stats", "--json"))
     found = {"trials": len(trials) - 1, "wasted": stats["specialists"]["all"]["wasted_share"], "saved": stats["saved"]}
     statuses = {name: times["trials"] for name, times in stats["statuses"].items()}

@@ -137,11 +137,12 @@ def time_bar(study: Study, reference: float, known: Spread) -> Bar | None:
     objective = study.objective
     if objective.metric not in TIMES or objective.direction != "min":
         return None
+    if study.seeds.screen == 1:
+        return Bar(objective, reference, seconds=reference)
     level = stop_level(study, study.seeds.screen)
-    more = t_above(level, known.df) * known.sd if study.seeds.screen > 1 and level else 0.0
-    if study.seeds.screen > 1 and not (level and known.df):
+    if not level or not known.df:
         return None
-    return Bar(objective, reference, seconds=reference + more)
+    return Bar(objective, reference, seconds=reference + t_above(level, known.df) * known.sd)
 
 
 def weight(runs: Iterable[Run]) -> float:
@@ -165,12 +166,11 @@ class Experience:
         if not level:
             return None
         ends, light = self._known(past)
-        granted, lighter = slack(ends, level), slack(light, level)
-        curved = math.isfinite(granted)
+        granted, lighter, theirs = slack(ends, level), slack(light, level), self._runs(parent)
         # Of several first looks the mean decides, and the first of them may be lost with the trial still winning.
-        curved &= self.study.seeds.screen == 1 and objective.metric not in OWN_METRICS
-        mine = self._offsets(parent) if curved else ()
-        lightest = weight(self._runs(parent)) / math.exp(lighter) if math.isfinite(lighter) else 0.0
+        curved = self.study.seeds.screen == 1 and objective.metric not in OWN_METRICS
+        mine = offsets(theirs, objective.metric) if curved and math.isfinite(granted) else ()
+        lightest = weight(theirs) / math.exp(lighter) if math.isfinite(lighter) else 0.0
         if not mine and not lightest:
             return None
         return Bar(objective, reference, mine, granted, len(ends), level, lightest=lightest)
@@ -187,17 +187,14 @@ class Experience:
         first = [run for run in runs if run.purpose == "screen" and run.status != "harness_abort"][:1]
         if not first:
             return self._surprises.get(oid, (None, None))
-        metric, objective = self.study.objective.metric, self.study.objective
-        mine, theirs = offsets(first, metric), self._offsets(parent)
-        light, before = weight(first), weight(self._runs(parent))
+        objective, parents = self.study.objective, self._runs(parent)
+        mine, theirs = offsets(first, objective.metric), offsets(parents, objective.metric)
+        light, before = weight(first), weight(parents)
         self._surprises[oid] = (
             surprise(objective, mine, theirs) if mine and theirs else None,
             math.log(before / light) if light and before else None,
         )
         return self._surprises[oid]
-
-    def _offsets(self, oid: str) -> tuple[float, ...]:
-        return offsets(self._runs(oid), self.study.objective.metric)
 
     def _runs(self, oid: str) -> Sequence[Run]:
         try:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,9 +38,10 @@ def with_hook(files: Mapping[str, str]) -> dict[str, bytes]:
     return {HOOK: (TOP / HOOK).read_bytes()} | {name: text.encode() for name, text in files.items()}
 
 
-def idx(array: object) -> bytes:
-    lengths = b"".join(length.to_bytes(4, "big") for length in array.shape)  # type: ignore[attr-defined]
-    return bytes([0, 0, 8, array.ndim]) + lengths + array.tobytes()  # type: ignore[attr-defined]
+def idx(array: Any) -> bytes:
+    """An array of bytes as an IDX file."""
+    lengths = b"".join(length.to_bytes(4, "big") for length in array.shape)
+    return bytes([0, 0, 8, array.ndim]) + lengths + array.tobytes()
 
 
 def made_up(folder: Path) -> Path:
@@ -56,7 +58,7 @@ def made_up(folder: Path) -> Path:
     return folder
 
 
-def small(fashion: Path, **budget: object) -> Study:
+def small(fashion: Path, **budget: Any) -> Study:
     """The study that ships, on the made-up images and with other limits."""
     settings = replace(STUDY.evaluator, settings={"data": str(fashion)})
-    return replace(STUDY, evaluator=settings, budget=replace(STUDY.budget, **budget))  # type: ignore[arg-type]
+    return replace(STUDY, evaluator=settings, budget=replace(STUDY.budget, **budget))

@@ -37,7 +37,9 @@ def begin(top: Path, study: Study, files: Mapping[str, str]) -> Evaluator:
 
 def one_run(evaluator: Evaluator) -> RunResult:
     """Of a trial that changes nothing which matters."""
-    trial = add_trial(evaluator.source, "try this", edits={"recipes/airbench/n.txt": b"x"}, study=STUDY.name)  # type: ignore[arg-type]
+    repo = evaluator.source
+    assert isinstance(repo, Repo)
+    trial = add_trial(repo, "try this", edits={"recipes/airbench/n.txt": b"x"}, study=STUDY.name)
     with closing(evaluator):
         return evaluator.run(trial, 1, "screen")
 

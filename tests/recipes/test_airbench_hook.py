@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.recipes.airbench import idx
+
 np = pytest.importorskip("numpy", reason="numpy is not installed: pip install 'gitresearch[recipes]'")
 TOP = Path(__file__).resolve().parents[2]
 RECIPE = TOP / "recipes/airbench"
@@ -32,12 +34,6 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 # -----------------------------------------------------------------------------
 # the data
-
-
-def idx(array: Any) -> bytes:
-    """An array of bytes as an IDX file."""
-    lengths = b"".join(length.to_bytes(4, "big") for length in array.shape)
-    return bytes([0, 0, 8, array.ndim]) + lengths + array.tobytes()
 
 
 def images(count: int, seed: int) -> Any:

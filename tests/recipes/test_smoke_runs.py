@@ -18,6 +18,7 @@ from gitresearch.repo import Repo
 from gitresearch.sandbox import Sandbox
 from gitresearch.study import Study, load
 from tests.build import add_trial, plain_repo
+from tests.recipes.airbench import idx
 
 np = pytest.importorskip("numpy", reason="numpy is not installed: pip install 'gitresearch[recipes]'")
 pytest.importorskip("torch", reason="torch is not installed: pip install 'gitresearch[recipes]'")
@@ -56,9 +57,7 @@ def airbench(_hook: ModuleType, top: Path) -> dict[str, Any]:
     draw = np.random.default_rng(0)
     for stem, count in (("train", 2000), ("t10k", 100)):
         for kind, shape in (("images-idx3", (count, 28, 28)), ("labels-idx1", (count,))):
-            head = bytes([0, 0, 8, len(shape)]) + b"".join(size.to_bytes(4, "big") for size in shape)
-            values = draw.integers(0, 10, shape, dtype=np.uint8)
-            (folder / f"{stem}-{kind}-ubyte").write_bytes(head + values.tobytes())
+            (folder / f"{stem}-{kind}-ubyte").write_bytes(idx(draw.integers(0, 10, shape, dtype=np.uint8)))
     return {"data": str(folder), "digest": ""}
 
 

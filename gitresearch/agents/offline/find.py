@@ -8,7 +8,8 @@ that is bound again), seeds, facts about hardware, versions, labels and everythi
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 
 import libcst as cst
@@ -108,15 +109,19 @@ class _Found:
             self.add(full, full, value, annotated=annotation is not None, conditions=conditions)
 
     def domain(self, annotation: cst.Annotation | None, value: cst.BaseExpression) -> Domain | None:
-        try:
+        with self._mistakes_at(value):
             return _stated_domain(annotation.annotation) if annotation else None
-        except ValueError as error:
-            raise CannotParse(f"{self.path}:{self._line(self.span(value)[0])}: {error}") from None
 
     def conditions(self, annotation: cst.Annotation | None, value: cst.BaseExpression) -> tuple[Condition, ...]:
-        try:
+        with self._mistakes_at(value):
             found = map(condition, _texts(annotation.annotation)) if annotation else ()
             return tuple(one for one in found if one is not None)
+
+    @contextmanager
+    def _mistakes_at(self, value: cst.BaseExpression) -> Iterator[None]:
+        """A domain or condition that is written wrongly is told with its line."""
+        try:
+            yield
         except ValueError as error:
             raise CannotParse(f"{self.path}:{self._line(self.span(value)[0])}: {error}") from None
 

@@ -1,5 +1,6 @@
 """The best is said to have been scored on a holdout, where its gain is as large; it never was."""
 
+from tests.attacks.forgeries import holdout_made_up
 from tests.attacks.pushes import nothing
 from tests.attacks.victim import Victim
 
@@ -8,7 +9,4 @@ WITHOUT = {"gitresearch.audit.holdouts.check": nothing}
 
 
 def attack(victim: Victim) -> None:
-    oid = victim.trial("keep")
-    told = victim.outcome(oid)
-    facts = {"holdout_score": told.summary.score, "holdout_n": 2, "holdout_gap": 0.0, "holdout_seeds": 3}
-    victim.lie(oid, decision={**told.decision, **facts, "holdout_query": 1, "holdout_verdict": "steady"})
+    holdout_made_up.attack(victim)
