@@ -16,6 +16,8 @@ what the agent assumes, and its parts were fixed before the agent was tuned:
 * one pair of levers for every two levers interacts: the optimum of one moves with the other;
 * a quarter of the numeric levers cost bytes, a quarter cost training time, and there the optimum is drawn from the
   upper half, as in a recipe where larger is better until it no longer fits. Above the cap the trial fails, unscored;
+* how many bytes a trial took is told, and how many seconds, with a noise of 3 %: not above the budget, where it was
+  stopped;
 * two levers crash the run beyond a point in their outer fifth;
 * all is scaled so that a climb of 4,000 steps that sees no noise gains 0.4 bits per byte (the shipped task leaves
   that much); a run's noise is normal with sd 0.005 (measured over seeds: 0.003 to 0.010).
@@ -170,6 +172,14 @@ class Surface:
     def loss(self, values: Mapping[str, Value]) -> float:
         return START + self.unit * (self.raw(values) - self.raw(self.start))
 
+    def shares(self, values: Mapping[str, Value]) -> tuple[float, float]:
+        """How much of the bytes and of the seconds a setting takes, the start 0.6 and 0.5 of them."""
+        size, seconds = (
+            sum(c * (self.terms[k].place(values[k]) - self.terms[k].place(self.start[k])) for k, c in costs.items())
+            for costs in (self.bytes, self.seconds)
+        )
+        return 0.6 + size, 0.5 + seconds
+
     def failure(self, values: Mapping[str, Value]) -> str:
         """The status of a setting that has no score; empty where it has one."""
         if any(
@@ -178,13 +188,8 @@ class Surface:
             if values[key] != self.start[key]
         ):
             return "crash"
-        for costs, status, room in ((self.bytes, "size_blocked", 0.4), (self.seconds, "train_budget_overrun", 0.5)):
-            spent = sum(
-                c * (self.terms[k].place(values[k]) - self.terms[k].place(self.start[k])) for k, c in costs.items()
-            )
-            if spent > room:
-                return status
-        return ""
+        size, seconds = self.shares(values)
+        return "size_blocked" if size > 1 else "train_budget_overrun" if seconds > 1 else ""
 
 
 def ordered(domain: Choice | Range) -> bool:
@@ -201,7 +206,7 @@ class Search:
 
     study: Study
     agent: Agent
-    evaluate: Callable[[Mapping[str, bytes], int], float | str]
+    evaluate: Callable[[Files, int, str], Run]
     base: Files
     true: Callable[[Mapping[str, bytes]], float]
     curve: list[float] = field(default_factory=list)
@@ -209,14 +214,16 @@ class Search:
     seconds: float = 0.0
     trees: dict[str, Files] = field(default_factory=dict)
     noise: Noise = field(default_factory=dict)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
 
     def run(self, trials: int, seed: int) -> "Search":
         lineage = Lineage(self.study.objective)
-        runs = [self._run(self.base, seed * 1000 + i, "baseline") for i in range(self.study.seeds.baseline)]
+        runs = [self.evaluate(self.base, seed * 1000 + i, "baseline") for i in range(self.study.seeds.baseline)]
         hypothesis = Hypothesis("the recipe as it is", self.study.name, "baseline", "baseline")
         start = self._commit(hypothesis, (), self.base, 0)
         summary = summarise("baseline", self.study.objective.metric, runs, "")
-        self.noise = looks.known_noise(self.study, Outcome(summary, tuple(runs)))
+        self.outcomes[start.oid] = Outcome(summary, tuple(runs))
+        self.noise = looks.known_noise(self.study, self.outcomes[start.oid])
         lineage.put(Node(start, summary))
         tired: set[str] = set()
         while len(lineage) <= trials:
@@ -242,7 +249,7 @@ class Search:
         for attempt in range(TRIES):
             request = Request(
                 self.study, turn.specialist, turn.operator, turn.parent, files, "", lineage, self.trees.__getitem__,
-                turn.seed + attempt,
+                turn.seed + attempt, outcome_of=self.outcomes.get,
             )  # fmt: skip
             begin = time.perf_counter()
             try:
@@ -274,16 +281,13 @@ class Search:
         reference = Reference("head", head.score, head.summary.n, self.noise)
         done: list[Run] = []
         for purpose in decision.purposes(self.study, trial.operator, done, reference):
-            done.append(self._run(files, seed + len(done), purpose))
+            done.append(self.evaluate(files, seed + len(done), purpose))
             if done[-1].status != "ok":
-                return summarise(done[-1].status, metric, done, "")
-        return summarise(decision.verdict(self.study, done, reference).status, metric, done, "")
-
-    def _run(self, files: Files, seed: int, purpose: str) -> Run:
-        found = self.evaluate(files, seed)
-        if isinstance(found, str):
-            return Run(seed, purpose, found)
-        return Run(seed, purpose, "ok", {self.study.objective.metric: found})
+                break
+        status = done[-1].status if done[-1].status != "ok" else decision.verdict(self.study, done, reference).status
+        summary = summarise(status, metric, done, "")
+        self.outcomes[trial.oid] = Outcome(summary, tuple(done))
+        return summary
 
 
 # -----------------------------------------------------------------------------
@@ -297,22 +301,25 @@ def recipe() -> tuple[Study, dict[str, bytes]]:
     return study, {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in sorted(folder.glob("*.py"))}
 
 
-def world(
-    study: Study, files: Files, seed: int
-) -> tuple[Callable[[Files, int], float | str], Callable[[Files], float]]:
+def world(study: Study, files: Files, seed: int) -> tuple[Callable[[Files, int, str], Run], Callable[[Files], float]]:
     """Evaluate and re-score on one made-up surface."""
     everywhere = studies_surface(study)
     levers = Archive().find(files, everywhere, everywhere)
     surface = Surface(levers, seed)
     readers = {path: Reader(files[path], [v for v in levers if v.path == path]) for path in {v.path for v in levers}}
+    budget, metric = study.budget, study.objective.metric
 
     def values(tree: Files) -> dict[str, Value]:
         return {key: value for path, reader in readers.items() for key, value in reader.values(tree[path]).items()}
 
-    def evaluate(tree: Files, noise_seed: int) -> float | str:
-        setting = values(tree)
-        noise = random.Random(f"noise {seed} {noise_seed}").gauss(0, NOISE)
-        return surface.failure(setting) or surface.loss(setting) + noise
+    def evaluate(tree: Files, noise_seed: int, purpose: str) -> Run:
+        setting, rng = values(tree), random.Random(f"noise {seed} {noise_seed}")
+        score, (size, seconds) = surface.loss(setting) + rng.gauss(0, NOISE), surface.shares(setting)
+        status = surface.failure(setting) or "ok"
+        spent = min(1.0, max(0.1, seconds * rng.gauss(1, 0.03))) * budget.train_seconds
+        weight = 0 if status == "crash" else round(max(0.05, size) * budget.artefact_bytes)
+        metrics = {metric: score} if status == "ok" else {}
+        return Run(noise_seed, purpose, status, metrics, train_seconds=spent, artefact_bytes=weight)
 
     return evaluate, lambda tree: surface.loss(values(tree))
 

@@ -129,6 +129,9 @@ def role(study: Study, specialist: Specialist) -> str:
     lines = [f"## You are {specialist.name}", specialist.role, "You may edit: " + ", ".join(specialist.surface)]
     if others:
         lines.append("Leave to others: " + "; ".join(f"{o.name} ({', '.join(o.surface)})" for o in others))
+    if specialist.hints:
+        told = (f"{name} {' or '.join(map(str, values))}" for name, values in specialist.hints.items())
+        lines.append("Worth trying before any others: " + ", ".join(told))
     return "\n".join(line for line in lines if line)
 
 

@@ -16,7 +16,7 @@ from gitresearch.trial import Trial
 # A specialist's weight is 1 + these times the share of its latest trials: gains draw more, and nobody goes silent.
 KEEPS, NEAR_MISSES = 4.0, 2.0
 # Among the operators that are possible. Replicate is never drawn: fresh seeds are the decision's affair.
-OPERATORS = {"improve": 5.0, "repair": 3.0, "combine": 1.5, "ablate": 0.5}
+OPERATORS = {"improve": 5.0, "repair": 1.0, "combine": 1.5, "ablate": 0.5}
 ELSEWHERE = 0.2  # share of the improvements that start from another trial than the head
 REPAIRABLE = BLOCKED | {"crash"}  # failures that an edit can mend
 LATEST, FEW, STEPS, MANY = 40, 5, 50, 200  # how many trials a question looks at

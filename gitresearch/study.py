@@ -221,12 +221,14 @@ class Evaluator:
 
 @dataclass(frozen=True)
 class Specialist:
-    """A named role: its surface (path globs and `path::symbol`), its task, and its model if not the agent's."""
+    """A named role: its surface (path globs and `path::symbol`), its task, its model if not the agent's, and by the
+    name of a constant the values that are worth trying before any others."""
 
     name: str
     surface: tuple[str, ...]
     role: str = ""
     model: str = ""
+    hints: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def check(self) -> None:
         require("name", bool(NAME.fullmatch(self.name)), "must be lower-case letters, digits, '-' and '_'")
@@ -238,6 +240,9 @@ class Specialist:
             require("surface", plain, f"holds {pattern!r}, which no path matches: leave out './' and '//'")
             named = not colons or re.fullmatch(r"[^\W\d]\w*(?:\.[^\W\d]\w*)?", symbol)
             require("surface", bool(named), f"holds {pattern!r}, which names no function, class, method or assignment")
+        for name, values in self.hints.items():
+            plain = isinstance(values, list) and all(type(value) in (str, int, float, bool) for value in values)
+            require("hints", plain and bool(values), f"must list values to try of {name}, like {name} = [1, 2]")
 
 
 @dataclass(frozen=True)
@@ -304,7 +309,18 @@ class Study:
         surface = self.surface
         count = int(kind[1] or len(self.specialists))
         names = ["generalist"] if roster == "generalist" else [f"generic-{n}" for n in range(1, count + 1)]
-        return replace(self, roster=roster, specialists=tuple(Specialist(name, surface, ANYTHING) for name in names))
+        everybody = tuple(Specialist(name, surface, ANYTHING, hints=self.hints) for name in names)
+        return replace(self, roster=roster, specialists=everybody)
+
+    @property
+    def hints(self) -> Mapping[str, Any]:
+        """What is worth trying first, of everybody's constants."""
+        found: dict[str, list[Any]] = {}
+        for who in self.specialists:
+            for name, values in who.hints.items():
+                known = found.setdefault(name, [])
+                known += [value for value in values if value not in known]
+        return found
 
     @property
     def surface(self) -> tuple[str, ...]:

@@ -164,6 +164,15 @@ def test_generics_leave_nothing_to_each_other() -> None:
     assert "Leave to others" not in render(alike, alike.specialists[0], lineage([]), oid(1))
 
 
+def test_what_is_worth_trying_first_is_said() -> None:
+    """The values that the study names for a specialist's constants."""
+    hinted = replace(ONE, hints={"LR": [0.01, 0.03], "OPTIMIZER": ["muon"]})
+    assert "Worth trying before any others: LR 0.01 or 0.03, OPTIMIZER muon" in render(
+        STUDY, hinted, lineage([]), oid(1)
+    )
+    assert "Worth trying" not in render(STUDY, ONE, lineage([]), oid(1))
+
+
 def test_the_control_arm_is_shown_nothing_of_other_trials() -> None:
     """Study, role and knowledge stay; no score, no name and no word of any trial is left."""
     study = replace(STUDY, agent=replace(STUDY.agent, lineage=False))

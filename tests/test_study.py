@@ -115,6 +115,12 @@ def test_every_part_can_be_given() -> None:
         (GOOD.replace('"train.py"]', '"train.py::a b"]'), "names no function"),
         (GOOD.replace('"opt"', '"Opt"'), "study.toml:9: specialists.name must be lower-case"),
         (GOOD.replace('"opt"', '"baseline"'), "study.toml:8: specialists can't be named 'baseline'"),
+        (
+            GOOD + "hints = { LR = 3 }\n",
+            "study.toml:11: specialists.hints must list values to try of LR, like LR = [1, 2]",
+        ),
+        (GOOD + "hints = { LR = [] }\n", "specialists.hints must list values to try of LR"),
+        (GOOD + "hints = { LR = [[3]] }\n", "specialists.hints must list values to try of LR"),
         (GOOD + GOOD[GOOD.index("[[") :], "study.toml:8: specialists must have different names"),
         (GOOD.partition("[[")[0], "study.toml: specialists is missing"),
         (with_line("specialists = []").partition("[[")[0], "specialists needs at least one"),
@@ -248,6 +254,15 @@ def test_rosters_of_the_controls() -> None:
     named = load('roster = "generics:3"\n' + MANY)
     assert named.enrolled().enrolled() == study.enrolled("generics:3")
     assert named.enrolled("specialists").specialists == study.specialists
+
+
+def test_the_controls_know_all_hints() -> None:
+    """A generalist is given what each of those whose surface it has is given."""
+    more = '[[specialists]]\nname = "two"\nsurface = ["b.py"]\nhints = { LR = [3], BATCH = [8] }\n'
+    study = load(GOOD + "hints = { LR = [1, 2] }\n" + more)
+    (generalist,) = study.enrolled("generalist").specialists
+    assert generalist.hints == {"LR": [1, 2, 3], "BATCH": [8]}
+    assert study.enrolled("generics:2").enrolled("generics:2") == study.enrolled("generics:2")
 
 
 def test_a_surface_of_file_and_symbol_is_the_file() -> None:

@@ -9,8 +9,9 @@ import pytest
 from gitresearch.agents import ProposalFailed, Request
 from gitresearch.agents.offline import OfflineAgent
 from gitresearch.agents.offline.history import Archive
+from gitresearch.agents.offline.limits import margins
 from gitresearch.lineage import Lineage, Node
-from gitresearch.outcome import Run, Summary, summarise
+from gitresearch.outcome import Outcome, Run, Summary, summarise
 from gitresearch.study import Study, load
 from gitresearch.surface import Surface
 from gitresearch.trial import Hypothesis, Trial
@@ -26,7 +27,7 @@ TIED = True
 '''
 
 
-def study(surface: str = "train.py") -> Study:
+def study(surface: str = "train.py", more: str = "") -> Study:
     return load(
         f"""
 name = "s"
@@ -39,6 +40,7 @@ hook = "hook.py"
 [[specialists]]
 name = "one"
 surface = ["{surface}"]
+{more}
 """
     )
 
@@ -59,6 +61,7 @@ def outcome(status: str, loss: float | None) -> Summary:
 def request(
     files: Mapping[str, bytes], nodes: list[tuple[Trial, Summary | None]], sources: Mapping[str, bytes], *,
     which: Study | None = None, seed: int = 1, parent: Trial | None = None, operator: str = "improve",
+    outcomes: Mapping[str, Outcome] | None = None,
 ) -> Request:  # fmt: skip
     which = which or study()
     lineage = Lineage(which.objective, [Node(t, s) for t, s in nodes])
@@ -66,6 +69,7 @@ def request(
         study=which, specialist=which.specialists[0], operator=operator, parent=parent or nodes[0][0], files=files,
         brief="", lineage=lineage, seed=seed,
         files_of=lambda oid: {"train.py": sources[oid]} if oid in sources else dict(files),
+        outcome_of=(outcomes or {}).get,
     )  # fmt: skip
 
 
@@ -192,6 +196,90 @@ def test_a_gain_that_misses_a_gate_is_not_followed() -> None:
         source = OfflineAgent().propose(request({"train.py": SOURCE}, nodes, sources, seed=seed)).edits["train.py"]
         rates.append(constants(source or b"")["LR"])
     assert sum(isinstance(rate, float) and rate < 1e-3 for rate in rates) <= 2
+
+
+WIDE = b"""from typing import Annotated
+
+WIDTH: Annotated[int, "1..100"] = 40
+"""
+
+
+def test_how_near_a_trial_came_to_a_limit_is_learned() -> None:
+    """Wider gained each time and took more bytes: what does not fit any more is not proposed, though none failed."""
+    capped = study(more="[budget]\nartefact_bytes = 1000")
+    nodes, sources, outcomes = list(FRESH), {}, {}
+    for number, width in enumerate((20, 30, 50, 60), 2):
+        made, summary = trial(number, BASE.oid), outcome("discard", 2.4 - width / 100)
+        nodes.append((made, summary))
+        sources[made.oid] = WIDE.replace(b"40", b"%d" % width)
+        run = Run(1, "screen", "ok", {"loss": 2.4 - width / 100}, artefact_bytes=width * 14)
+        outcomes[made.oid] = Outcome(summary, (run,))
+
+    def widths(known: Mapping[str, Outcome]) -> list[object]:
+        asked = [request({"train.py": WIDE}, nodes, sources, which=capped, seed=s, outcomes=known) for s in range(16)]
+        return [constants(OfflineAgent().propose(one).edits["train.py"] or b"")["WIDTH"] for one in asked]
+
+    fits = 1000 // 14
+    assert sum(isinstance(width, int) and width > fits for width in widths({})) >= 12
+    assert sum(isinstance(width, int) and width > fits for width in widths(outcomes)) <= 3
+
+
+def test_what_is_left_of_each_limit_is_read_from_the_runs() -> None:
+    """Gates, bytes and seconds as shares of their limits; a run that was stopped needed more than it got."""
+    limited = study(
+        more='[budget]\ntrain_seconds = 10\nartefact_bytes = 1000\n[[gates]]\nmetric = "right"\nat_least = 50'
+    )
+    fine = Run(1, "screen", "ok", {"right": 60.0}, train_seconds=8.0, artefact_bytes=900)
+    slow = Run(2, "head", "train_budget_overrun", train_seconds=10.0, projected_bytes=1100)
+    broken = Run(3, "head", "crash", train_seconds=1.0)
+    found = margins(limited, Outcome(outcome("train_budget_overrun", None), (fine, slow, broken)))
+
+    assert {name: [round(one, 6) for one in each] for name, each in found.items()} == {
+        "bytes": [0.1, -0.1],
+        "train_seconds": [0.2, -0.1],
+        "right ≥ 50": [0.2],
+    }
+
+
+HINTS = """[specialists.hints]
+LR = [0.05, 7.0]
+ACTIVATION = ["relu", "tanh"]
+TIED = [0]
+NOBODY = [1]
+"""
+
+
+def test_what_the_study_says_to_try_comes_first() -> None:
+    """Hinted values are proposed until each was tried; what is outside a lever's domain, or no lever, is left out."""
+    hinted, files = study(more=HINTS), {"train.py": SOURCE}
+    first = [
+        constants(OfflineAgent().propose(request(files, FRESH, {}, which=hinted, seed=s)).edits["train.py"] or b"")
+        for s in range(12)
+    ]
+    assert all(named["LR"] == 0.05 or named["ACTIVATION"] == "relu" for named in first)
+
+    tried = trial(2, BASE.oid)
+    nodes = [*FRESH, (tried, outcome("discard", 2.1))]
+    sources = {tried.oid: SOURCE.replace(b"2e-3", b"0.05")}
+    scene = Archive().scene(request(files, nodes, sources, which=hinted))
+    assert {key: hints for key, hints in scene.hints.items() if hints} == {"train.py::ACTIVATION": ["relu"]}
+
+
+@pytest.mark.parametrize("recipe", ["parameter_golf", "nanochat", "airbench"])
+def test_the_shipped_hints_are_values_that_the_recipe_has(recipe: str) -> None:
+    """Each hint names a constant of its specialist, and a value of its domain that is not there already."""
+    shipped = load((TOP / "recipes" / recipe / "study.toml").read_text())
+    files = {path.relative_to(TOP).as_posix(): path.read_bytes() for path in (TOP / "recipes" / recipe).rglob("*.py")}
+    everywhere = Surface.of(shipped.surface)
+    for specialist in shipped.specialists:
+        surface = Surface.of(specialist.surface)
+        domains = {
+            lever.name: lever for lever in Archive.find(files, everywhere, surface) if surface.covers(lever.path)
+        }
+        for name, values in specialist.hints.items():
+            found = [domains[name].domain.nearest(value) for value in values]
+            assert None not in found, (specialist.name, name)
+            assert domains[name].value not in found, (specialist.name, name)
 
 
 def test_nothing_is_proposed_twice() -> None:

@@ -55,6 +55,12 @@ class Range:
             return float(f"{1 - rounded(1 - number):.6g}")
         return min(self.high, max(self.low, rounded(number) if not self.step else float(f"{number:.9g}")))
 
+    def nearest(self, value: Value) -> Value | None:
+        """A value as it is written here; None where it lies outside."""
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not self.low <= value <= self.high:
+            return None
+        return self.value(self.place(value))
+
     @property
     def size(self) -> int:
         """About how many values are worth telling apart."""
@@ -88,6 +94,13 @@ class Choice:
         """Where a value lies among the options, in their order; the middle for one that is none of them."""
         same = [i for i, option in enumerate(self.options) if option == value and type(option) is type(value)]
         return same[0] / max(1, len(self.options) - 1) if same else 0.5
+
+    def nearest(self, value: Value) -> Value | None:
+        """The option that is this value; None where there is none."""
+        same = (
+            option for option in self.options if option == value and isinstance(option, bool) == isinstance(value, bool)
+        )
+        return next(same, None)
 
     @property
     def size(self) -> int:

@@ -23,12 +23,22 @@ _JITTER = 1e-6
 
 
 class Similarity:
-    """How alike two settings are: 1 a lever for equal values, falling with their distance."""
+    """How alike two settings are: 1 a lever for equal values, falling with their distance. Settings must not change:
+    several fits look at the same pairs, so each is compared once."""
 
     def __init__(self, levers: Mapping[str, Lever]) -> None:
         self._alike = {key: _similarity(lever) for key, lever in levers.items()}
+        self._known: dict[tuple[int, int], float] = {}
+        self._held: dict[int, Values] = {}  # so that no other settings get the number of these
 
     def __call__(self, a: Values, b: Values) -> float:
+        pair = (id(a), id(b))
+        if pair not in self._known:
+            self._held[id(a)], self._held[id(b)] = a, b
+            self._known[pair] = self._compared(a, b)
+        return self._known[pair]
+
+    def _compared(self, a: Values, b: Values) -> float:
         total = 0.0
         for key, alike in self._alike.items():
             total += alike(a.get(key), b.get(key))
@@ -45,7 +55,7 @@ class Effects:
     def __init__(
         self, alike: Similarity, settings: Sequence[Values], numbers: Sequence[float], scale: float, noise: float
     ) -> None:
-        self._alike, self._settings = alike, list(settings)
+        self._alike, self._settings, self.noise = alike, list(settings), noise
         self._level = sum(numbers) / len(numbers)
         rows = [[alike(a, b) for b in self._settings[: i + 1]] for i, a in enumerate(self._settings)]
         centred = [number - self._level for number in numbers]

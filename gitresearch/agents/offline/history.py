@@ -4,12 +4,14 @@ A trial is read back from its own files, never from what its message claims. A f
 once, and only the values are kept: 1,000 trials of a file cost a tenth of a second once, and nothing after that.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from gitresearch.agents import Files, ProposalFailed, Request
 from gitresearch.agents.offline import find
 from gitresearch.agents.offline.levers import Lever, Reader
+from gitresearch.agents.offline.limits import Margins, margins
 from gitresearch.agents.offline.literals import Value
 from gitresearch.lineage import Node
 from gitresearch.surface import Surface
@@ -41,7 +43,8 @@ class Point:
 class Scene:
     """All that a choice is made from: the levers of the whole recipe, those that may be turned, the settings tried.
 
-    `own` are the levers inside the specialist's surface; the others are context, which moves the score too.
+    `own` are the levers inside the specialist's surface; the others are context, which moves the score too. `margins`
+    answers for any trial what it left of the study's limits.
     """
 
     levers: Mapping[str, Lever]
@@ -49,6 +52,8 @@ class Scene:
     points: Mapping[str, Point]  # by oid, oldest first
     here: Values
     known: frozenset[int]  # fingerprints of every tree in the lineage
+    margins: Callable[[str], Margins]
+    hints: Mapping[str, Sequence[Value]]  # by lever: what the study says to try, and no trial has
 
 
 def fingerprint(files: Files) -> int:
@@ -63,6 +68,7 @@ class Archive:
     readers: dict[tuple[str, bytes], Reader] = field(default_factory=dict)
     values: dict[tuple[str, bytes], dict[bytes, Values]] = field(default_factory=dict)
     trees: dict[str, tuple[int, tuple[tuple[str, bytes], ...]]] = field(default_factory=dict)
+    margins: dict[tuple[str, str], Margins] = field(default_factory=dict)
 
     def scene(self, request: Request) -> Scene:
         """The choice that a request poses. ProposalFailed where the recipe can't be read."""
@@ -78,7 +84,8 @@ class Archive:
                 continue  # its files are not tried again, and what it seems to teach is not believed
             points[node.trial.oid] = Point(node, self._values(templates, levers, dict(sources)))
         here = {key: lever.value for key, lever in levers.items()}
-        return Scene(levers, own, points, here, frozenset(known))
+        hints = {key: _untried(levers[key], request.specialist.hints, points.values()) for key in own}
+        return Scene(levers, own, points, here, frozenset(known), partial(self._margins, request), hints)
 
     @staticmethod
     def find(files: Files, everywhere: Surface, own: Surface) -> list[Lever]:
@@ -101,6 +108,15 @@ class Archive:
             self.trees[oid] = (fingerprint(files), sources)
         return self.trees[oid]
 
+    def _margins(self, request: Request, oid: str) -> Margins:
+        """Read once for each outcome of a trial: a head that runs again has more to tell."""
+        at = request.lineage[oid].summary
+        key = (oid, at.at if at else "")
+        if key not in self.margins:
+            outcome = request.outcome_of(oid) if at else None
+            self.margins[key] = margins(request.study, outcome) if outcome else {}
+        return self.margins[key]
+
     def _values(self, templates: Mapping[str, bytes], levers: Mapping[str, Lever], sources: Files) -> Values:
         out: dict[str, Value] = {}
         for path, template in templates.items():
@@ -119,6 +135,13 @@ class Archive:
         if source not in read:
             read[source] = self.readers[key].values(source)
         return read[source]
+
+
+def _untried(lever: Lever, hints: Mapping[str, Sequence[Value]], points: Iterable[Point]) -> list[Value]:
+    """The hinted values of a lever that are within its domain and that no trial had, nor the parent has."""
+    found = [lever.domain.nearest(value) for value in hints.get(lever.name, ())]
+    seen = [lever.value, *(point.values.get(lever.key) for point in points)]
+    return [value for value in found if value is not None and value not in seen]
 
 
 def inside(lever: Lever, surface: Surface, files: Files) -> bool:

@@ -9,7 +9,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
+from statistics import NormalDist, fmean, median, stdev
 
 from gitresearch.agents.offline import effects, tpe
 from gitresearch.agents.offline.domain import Choice
@@ -24,12 +24,19 @@ from gitresearch.study import Objective
 CANDIDATES = 16  # drawn; out of many more the luckiest guess wins, not the best move
 COUNTS = (5, 3, 2)  # how often a candidate turns one, two, three levers
 SUGGESTED = 8  # one candidate in so many takes what TPE suggests
+HINTED = 0.7  # share of the draws that take what the study says to try, as long as there is any left
 NEAR, STEP = 0.3, 0.2  # share of the draws that stay near the present value, and how near (1: the whole range)
+BACK = (0.0, 0.15, 0.3, 0.45, 0.6)  # of a change that failed, how much a repair keeps
 WOKEN = 0.5  # share of the levers that a move brings to life which move with it
 CURIOSITY = 0.2  # share of the uncertainty that counts as a chance of gain
 CAUTION = 12  # power of the chance to run to the end: a failure costs a trial and teaches no score
+WITHIN = 4  # the same of the chance to stay within one limit, which is known better
+MENDED = 8  # and where a repair is asked for
+FAR = 0.5  # a limit that nothing came nearer to than this share of it is no care
+FAINT = 0.005  # the noise of what is left of a limit, as a share of it, where no trial ran twice
+HOPE = 0.5  # of a lever's usual effect: the gain that a value is hoped to bring which the study says to try
 DISQUALIFIED = "disqualified"
-NO_KEEP = (EARLY_STOP, DISQUALIFIED)  # no failures, and not to be followed
+NO_KEEP = (EARLY_STOP, DISQUALIFIED)  # no failures, and no trial to be kept
 WRECK = 4  # losses above so many usual effects are drawn in
 _NORMAL = NormalDist()
 
@@ -59,15 +66,16 @@ class Steer:
         rng = random.Random(self.seed)  # noqa: S311  (a search, not a secret)
         drawn = self._repairs(rng) if self.operator == "repair" else self._changes(rng)
         pool = {tuple(sorted(move.items(), key=str)): move for move in drawn}
-        gains, failures = self._learned()
-        top = gains.predict(self.scene.points[self.head].values)[0] if gains else 0.0
+        learned = self._learned()
+        top = learned.gains.predict(self.scene.points[self.head].values)[0] if learned.gains else 0.0
+        within = MENDED if self.operator == "repair" else WITHIN
         judged = []
         for move in pool.values():
             there = {**self.scene.here, **move}
-            mean, sd = gains.predict(there) if gains else (0.0, 1.0)
-            works = 1 - min(0.98, max(0.02, failures.predict(there)[0])) if failures else 1.0
-            worth = expected_improvement(mean - top, CURIOSITY * sd) * works**CAUTION
-            judged.append((worth, Move(move, mean - top if gains else None, sd)))
+            mean, sd = learned.gains.predict(there) if learned.gains else (0.0, 1.0)
+            hoped = HOPE * learned.scale * sum(value in self.scene.hints[key] for key, value in move.items())
+            worth = expected_improvement(mean - top + hoped, CURIOSITY * sd) * learned.works(there, within)
+            judged.append((worth, Move(move, mean - top if learned.gains else None, sd)))
         judged.sort(key=lambda pair: -pair[0])
         return [move for _, move in judged]
 
@@ -79,7 +87,7 @@ class Steer:
         for i in range(CANDIDATES):
             count = rng.choices((1, 2, 3), COUNTS)[0]
             keys = rng.sample(list(own), min(count, len(own)))
-            values = rng.choice(good) if i % SUGGESTED == 1 else {key: drawn(own[key], rng) for key in keys}
+            values = rng.choice(good) if i % SUGGESTED == 1 else {key: self._drawn(own[key], rng) for key in keys}
             out.append(self._sense({key: values[key] for key in keys}, rng))
         return [move for move in out if move]
 
@@ -94,10 +102,15 @@ class Steer:
         scene = self.scene
         there = {**scene.here, **move}
         woken = (scene.levers[key] for key in scene.own if key not in move and not scene.levers[key].works(scene.here))
-        more = {lever.key: drawn(lever, rng) for lever in woken if lever.works(there) and rng.random() < WOKEN}
+        more = {lever.key: self._drawn(lever, rng) for lever in woken if lever.works(there) and rng.random() < WOKEN}
         there |= more
         wanted = {**move, **more}.items()
         return {key: to for key, to in wanted if to != scene.here[key] and scene.levers[key].works(there)}
+
+    def _drawn(self, lever: Lever, rng: random.Random) -> Value:
+        """A value that the study says to try and nobody has, or another."""
+        first = self.scene.hints[lever.key]
+        return rng.choice(first) if first and rng.random() < HINTED else drawn(lever, rng)
 
     def _repairs(self, rng: random.Random) -> list[dict[str, Value]]:
         """Keep part of what failed: some of its levers go back, all or half the way, or another lever makes room."""
@@ -109,7 +122,7 @@ class Steer:
             return self._changes(rng)
         out = []
         for i in range(CANDIDATES):
-            back = {key: part_way(scene.levers[key], old[key], rng.choice((0.0, 0.3, 0.6))) for key in changed}
+            back = {key: part_way(scene.levers[key], old[key], rng.choice(BACK)) for key in changed}
             keep = rng.randrange(len(changed)) if len(changed) > 1 else 0
             move = {key: value for j, (key, value) in enumerate(back.items()) if j != keep or len(changed) == 1}
             if i % 2:
@@ -129,32 +142,82 @@ class Steer:
             out.append((point.values, worst if lost else None if point.score is None else sign * point.score))
         return out
 
-    def _learned(self) -> tuple[Effects | None, Effects | None]:
-        """Effects on the gain over the head, and on whether a trial fails or misses a gate: a score that is bought with
-        the gate is no gain."""
+    def _learned(self) -> "_Learned":
+        """Effects on the gain over the head, on what is left of each limit, and on whether a trial fails otherwise."""
         points = list(self.scene.points.values())
         base = self.scene.points[self.head].score if self.head in self.scene.points else None
-        scored = [p for p in points if p.score is not None and p.node.status not in NO_KEEP]
+        scored = [p for p in points if p.score is not None and not self._barred(p)]
         if base is None or not scored:
-            return None, None
+            return _Learned()
+        alike = Similarity(self.scene.levers)
         gained = {p.oid: self.objective.gain(p.score or 0.0, base) for p in scored}
-        # What could not win, or misses a gate, is taken to be as bad as the usual loss.
+        # What could not win, or was barred, is taken to be as bad as the usual loss.
         losses = sorted(gain for gain in gained.values() if gain < 0)
         usual = losses[len(losses) // 2] if losses else 0.0
         known = [p for p in points if p.oid in gained or p.node.status in NO_KEEP]
-        measured = [(p, gained.get(p.oid, usual)) for p in known]
-        alike = Similarity(self.scene.levers)
-        chosen = _latest(measured)
+        chosen = _latest([(p, gained.get(p.oid, usual)) for p in known])
         sizes = sorted(abs(gain) for _, gain in chosen if gain)
         noise = max((p.node.summary.sd for p in points if p.node.summary), default=0.0) or abs(base or 0.0) * 1e-3
         scale = max(sizes[len(sizes) // 2] if sizes else 0.0, 3 * noise)
         gains = Effects(alike, [p.values for p, _ in chosen], [soft(gain, scale) for _, gain in chosen], scale, noise)
-        barred = [p for p in points if p.node.failed or p.node.status == DISQUALIFIED]
-        broken = [p.values for p in barred if p.node.status != "harness_abort"][-effects.MOST // 2 :]
-        fine = [p.values for p, _ in chosen if p.node.status != DISQUALIFIED][-effects.MOST // 2 :]
-        labels = [1.0] * len(broken) + [0.0] * len(fine)
-        failures = Effects(alike, broken + fine, labels, 0.3, 0.2) if broken else None
-        return gains, failures
+        return _Learned(gains, self._limits(alike, points), self._failures(alike, points, [p for p, _ in chosen]))
+
+    def _limits(self, alike: Similarity, points: Sequence[Point]) -> list[Effects]:
+        """What is left of each limit that some trial came near to."""
+        told = [(p, self.scene.margins(p.oid)) for p in points[-effects.MOST :]]
+        found = []
+        for name in sorted({name for _, each in told for name in each}):
+            at = [(p, each[name]) for p, each in told if name in each]
+            means = [fmean(values) for _, values in at]
+            if min(means) > FAR:
+                continue
+            noise = max([stdev(values) for _, values in at if len(values) > 1], default=0.0) or FAINT
+            level = fmean(means)
+            scale = max(median(abs(mean - level) for mean in means), 3 * noise)
+            found.append(Effects(alike, [p.values for p, _ in at], means, scale, noise))
+        return found
+
+    def _barred(self, point: Point) -> bool:
+        """Whether a trial failed, or missed a gate, for a reason that no margin tells."""
+        over = any(min(each) < 0 for each in self.scene.margins(point.oid).values())
+        return (
+            (point.node.failed or point.node.status == DISQUALIFIED)
+            and point.node.status != "harness_abort"
+            and not over
+        )
+
+    def _failures(self, alike: Similarity, points: Sequence[Point], fine: Sequence[Point]) -> Effects | None:
+        """Whether a trial ends without a score for another reason than a limit that was measured."""
+        broken = [p for p in points if self._barred(p)]
+        fine = [p for p in fine if not self._barred(p)]
+        settings = [p.values for p in [*broken[-effects.MOST // 2 :], *fine[-effects.MOST // 2 :]]]
+        labels = [1.0] * min(len(broken), effects.MOST // 2)
+        labels += [0.0] * (len(settings) - len(labels))
+        return Effects(alike, settings, labels, 0.3, 0.2) if broken else None
+
+
+@dataclass(frozen=True)
+class _Learned:
+    """What the lineage says of settings: their gain over the head, what they leave of each limit, and of failing."""
+
+    gains: Effects | None = None
+    limits: Sequence[Effects] = ()
+    failures: Effects | None = None
+
+    @property
+    def scale(self) -> float:
+        """The effect that a lever is expected to have."""
+        return self.gains.scale if self.gains else 1.0
+
+    def works(self, values: Values, within: float) -> float:
+        """The chance to run to the end and stay within the limits, drawn in by how little a failure teaches."""
+        chance = 1.0
+        for limit in self.limits:
+            mean, sd = limit.predict(values)
+            chance *= _NORMAL.cdf(mean / math.hypot(sd, limit.noise)) ** within
+        if self.failures:
+            chance *= (1 - min(0.98, max(0.02, self.failures.predict(values)[0]))) ** CAUTION
+        return chance
 
 
 def soft(gain: float, scale: float) -> float:
