@@ -295,8 +295,10 @@ class Search:
 
 
 def recipe() -> tuple[Study, dict[str, bytes]]:
-    """The shipped study without its gate (bytes are the surface's own) and its files, by path from the top."""
+    """The shipped study and its files, by path from the top; without its gate (bytes are the surface's own) and without
+    its hints, which say nothing of a made-up surface."""
     study = replace(studies.load((ROOT / "recipes/parameter_golf/study.toml").read_text("utf-8")), gates=())
+    study = replace(study, specialists=tuple(replace(who, hints={}) for who in study.specialists))
     folder = ROOT / study.recipe.root
     return study, {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in sorted(folder.glob("*.py"))}
 
