@@ -35,7 +35,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 PACKAGE = "dataset-fashion-mnist"  # Debian's; the files lie in it as Zalando published them
 INSIDE = "usr/share/datasets/fashion-mnist"
@@ -84,7 +84,7 @@ def prepare(request: dict[str, Any]) -> dict[str, Any]:
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with (cache / "airbench.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            _alone(lock)
             for left in cache.glob("staging-airbench-*"):  # under the lock: of callers that died
                 shutil.rmtree(left, ignore_errors=True)
             return _make(settings, cache, wanted)
@@ -92,6 +92,15 @@ def prepare(request: dict[str, Any]) -> dict[str, Any]:
         look = "df -h" if error.errno == errno.ENOSPC else "ls -ld"
         told = f"can't write the images to {cache}: {error.strerror}"
         raise Unavailable(f"{told}; try: {look} {shlex.quote(str(cache))}") from None
+
+
+def _alone(lock: IO[str]) -> None:
+    """Wait for others who make the same data ready; said where there are any: one may outlive the run that asked it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("waiting for another process that makes the same data ready", file=sys.stderr, flush=True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def _folder_of(cache: Path, digest: str) -> Path:
@@ -185,7 +194,10 @@ def _fetch(cache: Path, done: Path) -> None:
 
 def _do(command: list[str], where: Path) -> None:
     try:
-        done = subprocess.run(command, cwd=where, capture_output=True, check=False, timeout=FETCH_SECONDS)
+        # Its own progress is ours: to stderr, where ours goes.
+        done = subprocess.run(
+            command, cwd=where, stdout=sys.stderr, stderr=subprocess.PIPE, check=False, timeout=FETCH_SECONDS
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(f"can't run {command[0]}: {type(error).__name__}; {BY_HAND}") from None
     if done.returncode:

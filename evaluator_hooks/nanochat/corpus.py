@@ -100,7 +100,7 @@ def _archive(package: Package, cache: Path, staging: Path) -> bytes:
 
 
 def _download(package: Package, staging: Path, try_this: str) -> None:
-    print(f"fetching {package.name} {package.version} ({package.about})", file=sys.stderr)
+    print(f"fetching {package.name} {package.version} ({package.about})", file=sys.stderr, flush=True)
     if package.tool == "npm":
         if shutil.which("npm") is None:
             raise Unavailable(f"npm is not installed, and {package.name} comes by it; {try_this}")
@@ -112,7 +112,6 @@ def _download(package: Package, staging: Path, try_this: str) -> None:
         wanted.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n", "utf-8")
         line = [
             *command(package, staging)[:-1],
-            "-q",
             "--no-binary",
             package.name,
             "--require-hashes",
@@ -120,7 +119,8 @@ def _download(package: Package, staging: Path, try_this: str) -> None:
             str(wanted),
         ]
     try:
-        done = subprocess.run(line, capture_output=True, check=False, timeout=300)
+        # Its own progress is ours: to stderr, where ours goes.
+        done = subprocess.run(line, stdout=sys.stderr, stderr=subprocess.PIPE, check=False, timeout=300)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(f"can't fetch {package.name}: {type(error).__name__}; {try_this}") from None
     if done.returncode:

