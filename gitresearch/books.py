@@ -163,8 +163,18 @@ class Books:
         """A trial's outcome as it stands now, the runs that were lost included. Nobody adds to it meanwhile: other
         processes may be at work on the same study."""
         with self.lock, self.repo.alone():
+            self._catch_up()
             found = self.repo.outcome(oid)
             yield replace(found, runs=self._with_lost(oid, found.runs)) if found else None
+
+    def _catch_up(self) -> None:
+        """Learn what other processes wrote since: the number of a claim, or of a query of the holdout, is given once."""
+        for record in self.repo.trials(self.study.name):
+            known = self.lineage.get(record.trial.oid)
+            if known is None or known.summary != record.summary:
+                self.lineage.put(Node(record.trial, record.summary, record.broken))
+                if record.summary and (found := self.repo.outcome(record.trial.oid)):
+                    self._learn(record.trial, found)
 
     def _with_lost(self, oid: str, runs: Sequence[Run]) -> tuple[Run, ...]:
         """The runs, and after them those that were started by a process that is dead, and have no result."""
@@ -249,12 +259,15 @@ class Books:
     def _settle(self, trial: Trial, outcome: Outcome) -> None:
         with self.lock:
             self.add(trial)
-            self.lineage.settle(trial.oid, outcome.summary)
-            if _counts(trial, outcome.summary.status):
-                self.details[trial.oid] = outcome
-            else:
-                self.details.pop(trial.oid, None)
+            self._learn(trial, outcome)
         self.on_settled(trial, outcome)
+
+    def _learn(self, trial: Trial, outcome: Outcome) -> None:
+        self.lineage.settle(trial.oid, outcome.summary)
+        if _counts(trial, outcome.summary.status):
+            self.details[trial.oid] = outcome
+        else:
+            self.details.pop(trial.oid, None)
 
 
 def _counts(trial: Trial, status: str) -> bool:

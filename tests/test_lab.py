@@ -244,6 +244,21 @@ def test_two_processes_that_calibrate_keep_each_others_runs(repo: Repo) -> None:
     assert [run.metrics["loss"] for run in of(repo, first.baseline.oid).runs] == [2.0, 2.1]
 
 
+def test_two_processes_give_each_claim_a_number_of_its_own(repo: Repo) -> None:
+    """Both opened the study before either claimed: the second claim is the study's second, against what the first
+    left as the best."""
+    calibrated(repo)
+    one, other = add_trial(repo, "one"), add_trial(repo, "other")
+    first, second = lab(repo, 1.0, 1.0, 1.1, 1.0), lab(Repo.open(repo.git_dir), 0.5, 0.5, 0.6, 0.5)
+    first.assess(one)
+    second.assess(other)
+    for made, trial in ((first, one), (first, one), (second, other), (second, other)):
+        made.confirm(trial.oid)
+    claims = [of(repo, trial.oid).decision for trial in (one, other)]
+    assert [claim["claim"] for claim in claims] == [1, 2]
+    assert second.claims_made == 2
+
+
 def test_a_run_is_on_record_before_it_begins(repo: Repo) -> None:
     """While the evaluator works, git tells the trial, the seed and the purpose in a signed commit."""
     calibrated(repo)
