@@ -168,7 +168,7 @@ class Books:
             yield replace(found, runs=self._with_lost(oid, found.runs)) if found else None
 
     def _catch_up(self) -> None:
-        """Learn what other processes wrote since: the number of a claim, or of a query of the holdout, is given once."""
+        """Learn what other processes wrote since: the number of a claim or of a query of the holdout is given once."""
         for record in self.repo.trials(self.study.name):
             known = self.lineage.get(record.trial.oid)
             if known is None or known.summary != record.summary:

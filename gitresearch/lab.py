@@ -74,13 +74,13 @@ class Lab(Books):
             return None
         with self._books(self.baseline.oid) as before:
             runs = (*(before.runs if before else self._with_lost(self.baseline.oid, ())), result.run)
+            beside = drift.facts(self.study, runs) | holdout.facts(self.study, runs)
             if result.failure or result.run.status != "ok":
-                outcome = self._record(self.baseline, runs, _failed(result), result)
+                outcome = self._record(self.baseline, runs, replace(_failed(result), arithmetic=beside), result)
                 raise GitResearchError(
                     f"the unchanged recipe fails: {outcome.headline.removeprefix('# ')}",
                     f"see gitresearch show {self.baseline.short}, mend the recipe, commit, and run again",
                 )
-            beside = drift.facts(self.study, runs) | holdout.facts(self.study, runs)
             found = replace(decision.calibrated(self.study, runs), arithmetic=beside)
             outcome = self._record(self.baseline, runs, found, result)
             self.publish_best()

@@ -259,6 +259,20 @@ def test_two_processes_give_each_claim_a_number_of_its_own(repo: Repo) -> None:
     assert second.claims_made == 2
 
 
+def test_a_baseline_that_fails_at_last_keeps_what_its_runs_say(repo: Repo) -> None:
+    """One more seed that crashes makes it a crash, and the drift that was seen before stays in the note."""
+    calibrated(repo)
+    made = lab(repo, 2.05, "crash")
+    made.look_for_drift()
+    with pytest.raises(GitResearchError, match="the unchanged recipe fails"):
+        made.calibrate()
+    outcome = of(repo, made.baseline.oid)
+    assert outcome.summary.status == "crash"
+    assert outcome.decision["drift_verdict"] == "steady"
+    pins = Pins(repo.study_base(STUDY) or "", "")
+    assert [claim for claim, _ in check(QUESTION, made.baseline, outcome, pins) if "drift" in claim] == []
+
+
 def test_a_run_is_on_record_before_it_begins(repo: Repo) -> None:
     """While the evaluator works, git tells the trial, the seed and the purpose in a signed commit."""
     calibrated(repo)
