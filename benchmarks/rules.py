@@ -1,13 +1,15 @@
 """The same offline search with this project's rules and without them, side by side for the same time.
 
     python benchmarks/rules.py --minutes 12 --repetitions 5 --out rules.json
+    python benchmarks/rules.py --arm rules --arm plain
 
-Both arms search the shipped golf recipe at its small scale with one job each, at the same time, by the same agent with
-the same seed. `rules` is the study as it ships. `plain` is what the published systems do: the rule
-`strict-improvement`, by which whatever one run says is kept and claimed; nothing is foreseen, so that a recipe that
-says nothing of its progress runs to its end, and a size is known once it is packed. What each claims at the end (its
-best against its baseline) is then measured again on fresh seeds by `gitresearch reproduce`, after the time and for both
-alike. Wasted is the share of evaluation seconds of trials that got no rank. A search cut short is gone on with.
+All arms search the shipped golf recipe at its small scale with one job each, at the same time, by the same agent with
+the same seed. `rules` is the study as it ships. `plain` is what published systems do: the rule `strict-improvement`, by
+which whatever one run says is kept and claimed; nothing is foreseen, so that a recipe that says nothing of its progress
+runs to its end, and a size is known once it is packed. `fixed` is the other published way: the same, and every trial is
+the mean of three seeds. What each claims at the end (its best against its baseline) is then measured again on fresh
+seeds by `gitresearch reproduce`, after the time and for all alike. Wasted is the share of evaluation seconds of trials
+that got no rank. A search cut short is gone on with.
 """
 
 import argparse
@@ -27,7 +29,7 @@ from tasks import T975, begin, call, git
 
 from gitresearch.study import STUDY_FILE
 
-ARMS = ("rules", "plain")
+ARMS = ("rules", "plain", "fixed")
 RECIPE = "recipes/parameter_golf"
 
 
@@ -36,11 +38,13 @@ def make(top: Path, arm: str, seed: int) -> None:
     if (top / ".git/refs/heads/main").exists():
         return
     begin(top, "golf", seed)
-    if arm == "plain":
+    if arm != "rules":
         text = (top / STUDY_FILE).read_text("utf-8")
         kept = "\n".join(row for row in text.splitlines() if not row.startswith(("[decision]", "curve_alpha"))) + "\n"
         rule = '[decision]\nrule = "strict-improvement"\ndrift_every = 0\n\n[evaluator]\n'
-        (top / STUDY_FILE).write_text(kept.replace("[evaluator]\n", rule, 1), "utf-8")
+        seeds = "screen = 3" if arm == "fixed" else "screen = 1"
+        kept = kept.replace("[evaluator]\n", rule, 1).replace("screen = 1", seeds, 1)
+        (top / STUDY_FILE).write_text(kept, "utf-8")
         # Says nothing of its progress; and the hook doesn't know this model, so it projects no size.
         train, model = (top / RECIPE / name for name in ("train.py", "model.py"))
         train.write_text(train.read_text("utf-8").replace("channel = os.environ.get(", "channel = {}.get("), "utf-8")
@@ -102,6 +106,7 @@ def told(arm: str, found: Sequence[dict[str, Any]]) -> str:
 
 def main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--arm", action="append", choices=ARMS, help="again for more [all]")
     parser.add_argument("--minutes", type=float, default=12.0)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=5, help="fresh seeds for what is claimed")
@@ -109,7 +114,8 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--out", type=Path, metavar="JSON")
     options = parser.parse_args(argv)
     flags = [] if shutil.which("bwrap") else ["--allow-unsandboxed"]
-    results: dict[str, list[dict[str, Any]]] = {arm: [] for arm in ARMS}
+    arms = options.arm or ARMS
+    results: dict[str, list[dict[str, Any]]] = {arm: [] for arm in arms}
     for repetition in range(options.repetitions):
 
         def one(arm: str, repetition: int = repetition) -> dict[str, Any]:
@@ -118,13 +124,13 @@ def main(argv: Sequence[str]) -> None:
             seconds = search(top, options.minutes, flags)
             return measure(top, options.seeds, flags) | {"seconds": seconds}
 
-        with ThreadPoolExecutor(len(ARMS)) as both:
-            for arm, found in zip(ARMS, both.map(one, ARMS), strict=True):
+        with ThreadPoolExecutor(len(arms)) as every:
+            for arm, found in zip(arms, every.map(one, arms), strict=True):
                 results[arm].append(found)
                 print(f"{repetition} {arm:6} {json.dumps(found)}", flush=True)
         if options.out:
             options.out.write_text(json.dumps(results, indent=2), "utf-8")
-    for arm in ARMS:
+    for arm in arms:
         print(told(arm, results[arm]))
 
 
