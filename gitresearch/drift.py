@@ -16,7 +16,7 @@ from gitresearch.outcome import DRIFT, Outcome, Run, mean
 from gitresearch.study import Study
 
 MOST = 100  # drift runs of a study: its baseline's note holds them all, and has room for some 200 runs
-FAR = 3.0  # standard errors; by chance alone one look in 25 with 5 baseline seeds, one in 50 with 8
+RARE = 0.01  # two-sided p of a look that says it moved; 3 standard errors of 4 seeds come by chance once in 17 looks
 
 
 def due(study: Study, lineage: Lineage, baseline: Outcome | None) -> bool:
@@ -39,8 +39,9 @@ def facts(study: Study, runs: Sequence[Run]) -> dict[str, Any]:
     error = spread.sd * math.sqrt(1 + 1 / len(seeds))
     found = {"drift_score": again[-1], "drift_change": change, "drift_n": len(again)}
     if error:
-        found |= {"drift_z": change / error, "drift_p": 2 * t_tail(abs(change) / error, spread.df)}
-        moved = abs(change) > FAR * error
+        p = 2 * t_tail(abs(change) / error, spread.df)
+        found |= {"drift_z": change / error, "drift_p": p}
+        moved = p < RARE
     else:
         moved = not math.isclose(again[-1], seeds[0], rel_tol=1e-9)
     return found | {"drift_verdict": "moved" if moved else "steady"}
