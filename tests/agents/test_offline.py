@@ -258,6 +258,9 @@ def test_what_the_study_says_to_try_comes_first() -> None:
     ]
     assert all(named["LR"] == 0.05 or named["ACTIVATION"] == "relu" for named in first)
 
+    said = OfflineAgent().propose(request(files, FRESH, {}, which=hinted)).hypothesis.body
+    assert "The study says that it is worth trying." in said
+
     tried = trial(2, BASE.oid)
     nodes = [*FRESH, (tried, outcome("discard", 2.1))]
     sources = {tried.oid: SOURCE.replace(b"2e-3", b"0.05")}

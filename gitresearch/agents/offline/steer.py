@@ -1,8 +1,9 @@
 """Which levers to turn, and to what.
 
-Candidates are small changes to the parent: one to three of the specialist's levers, set to values that TPE suggests or
-to any others. Each is judged by the expected improvement over the head under the effects learned so far and by its
-chance to run to the end; the best that was never tried becomes the trial.
+Candidates are small changes to the parent: one to three of the specialist's levers, set to what the study says to try,
+to what TPE suggests, or to anything. Each is judged by the expected improvement over the head under the effects learned
+so far and by its chance to run to the end and stay within the study's limits; the best that was never tried becomes the
+trial.
 """
 
 import math
@@ -179,12 +180,9 @@ class Steer:
 
     def _barred(self, point: Point) -> bool:
         """Whether a trial failed, or missed a gate, for a reason that no margin tells."""
-        over = any(min(each) < 0 for each in self.scene.margins(point.oid).values())
-        return (
-            (point.node.failed or point.node.status == DISQUALIFIED)
-            and point.node.status != "harness_abort"
-            and not over
-        )
+        if point.node.status == "harness_abort" or not (point.node.failed or point.node.status == DISQUALIFIED):
+            return False
+        return all(min(each) >= 0 for each in self.scene.margins(point.oid).values())
 
     def _failures(self, alike: Similarity, points: Sequence[Point], fine: Sequence[Point]) -> Effects | None:
         """Whether a trial ends without a score for another reason than a limit that was measured."""

@@ -46,6 +46,8 @@ def body(scene: Scene, objective: Objective, move: Move) -> str:
         lever = scene.levers[key]
         lines.append(f"{lever.path}:{lever.line}: {lever.name} from {shown(lever.value)} to {shown(value)}.")
         lines.append(_record(scene, objective, lever, value))
+        if value in scene.hints[key]:
+            lines.append("The study says that it is worth trying.")
     if move.gain is not None and moved(scene, move):
         change = -move.gain if objective.direction == "min" else move.gain
         lines.append(f"Expected: {objective.metric} {signed(change)} ± {move.sd:.2g}, from the effects so far.")
