@@ -169,10 +169,10 @@ def test_what_is_said_of_a_baseline_that_ran_again() -> None:
     assert drift.facts(STUDY, seeds) == {}
     found = drift.facts(STUDY, [*seeds, run("drift", 2.3)])
     assert (found["drift_verdict"], found["drift_z"]) == ("steady", pytest.approx(0.3 / (0.1 * (4 / 3) ** 0.5)))
-    assert drift.facts(STUDY, [*seeds, run("drift", 2.4)])["drift_verdict"] == "moved"
-    after = drift.facts(STUDY, [*seeds, *(run("drift", x) for x in (2.4, 2.41, 2.4))])
+    assert drift.facts(STUDY, [*seeds, run("drift", 3.2)])["drift_verdict"] == "moved"
+    after = drift.facts(STUDY, [*seeds, *(run("drift", x) for x in (3.2, 3.21, 3.2))])
     assert (after["drift_verdict"], after["drift_n"]) == ("moved", 3)
-    assert after["drift_z"] > drift.facts(STUDY, [*seeds, run("drift", 2.4)])["drift_z"]
+    assert after["drift_z"] > drift.facts(STUDY, [*seeds, run("drift", 3.2)])["drift_z"]
     same = [run("baseline", 2.0)] * 3
     assert [drift.facts(STUDY, [*same, run("drift", x)])["drift_verdict"] for x in (2.0, 2.001)] == ["steady", "moved"]
 
