@@ -77,11 +77,13 @@ def test_wrong_data_is_said_before_a_trial_is_spent(tmp_path: Path, fashion: Pat
 
 
 def test_the_full_study_differs_in_scale_alone() -> None:
-    """Both sizes are one question to the same specialists, by the same clock's sum and with a gate in images."""
+    """Both sizes are one question to the same specialists, with a gate in images; shared cores alone need a yardstick."""
     full = load((RECIPE / "full/study.toml").read_text("utf-8"))
 
     assert [replace(who, hints={}) for who in STUDY.specialists] == list(full.specialists)  # full begins with its hints
-    assert (full.objective, full.recipe, full.evaluator.hook) == (STUDY.objective, STUDY.recipe, STUDY.evaluator.hook)
+    assert (full.recipe, full.evaluator.hook) == (STUDY.recipe, STUDY.evaluator.hook)
+    assert [study.objective.metric for study in (STUDY, full)] == ["reference_seconds", "total_seconds"]
+    assert full.objective.direction == STUDY.objective.direction
     assert [gate.limit for gate in (*STUDY.gates, *full.gates)] == [8800, 9600]
     assert (full.budget.clock, full.budget.accelerator) == ("wall", True)
 
