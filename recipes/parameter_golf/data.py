@@ -35,7 +35,7 @@ class Supply:
     def __init__(self, tokens: Tensor | Shards, start_mark: int, seed: int, world: int = 1) -> None:
         self.tokens, self.start_mark, self.world = tokens, start_mark, world
         self.generator = torch.Generator().manual_seed(seed)
-        self.queue = torch.empty(0, dtype=torch.long)
+        self.queue, self.cut = torch.empty(0, dtype=torch.long), 0  # where windows of so many tokens begin
         self.easy = self._easy_first() if EASY_UNTIL > 0.0 else None
 
     def draw(self, progress: float) -> tuple[Tensor, Tensor]:
@@ -53,6 +53,8 @@ class Supply:
             return self.easy[torch.randint(known, (count,), generator=self.generator)]
         if ORDER == "random":
             return torch.randint(len(self.tokens) - length, (count,), generator=self.generator)
+        if length != self.cut:  # what waits was cut shorter: longer windows from there would overlap, and pass the end
+            self.queue, self.cut = self.queue[:0], length
         while len(self.queue) < count:
             offset = int(torch.randint(length, (1,), generator=self.generator))
             starts = torch.arange(offset, len(self.tokens) - length, length)

@@ -77,7 +77,7 @@ def test_wrong_data_is_said_before_a_trial_is_spent(tmp_path: Path, fashion: Pat
 
 
 def test_the_full_study_differs_in_scale_alone() -> None:
-    """Both sizes are one question to the same specialists, with a gate in images; shared cores alone need a yardstick."""
+    """One question to the same specialists, with a gate in images; only cores that are shared need a yardstick."""
     full = load((RECIPE / "full/study.toml").read_text("utf-8"))
 
     assert [replace(who, hints={}) for who in STUDY.specialists] == list(full.specialists)  # full begins with its hints

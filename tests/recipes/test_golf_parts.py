@@ -190,6 +190,16 @@ def test_short_windows_first_are_as_many_tokens(parts: Parts) -> None:
     assert supply.draw(0.3)[1].shape == (4, 64)
 
 
+def test_an_epoch_is_cut_again_when_windows_grow(parts: Parts) -> None:
+    """None begins where only a short one ended within the text, and no token is read twice."""
+    settings = {"ORDER": "epoch", "SHORT_BY": 4, "SHORT_UNTIL": 0.5, "BATCH": 1, "SEQUENCE": 64}
+    for seed in range(20):
+        supply = parts("data", **settings).Supply(torch.arange(900), 999, seed)
+        supply.draw(0.0)
+        targets = torch.cat([supply.draw(0.5)[1] for _ in range(13)])  # a whole epoch
+        assert targets.unique().numel() == targets.numel()
+
+
 def test_easy_windows_come_first(parts: Parts) -> None:
     """At the start windows of frequent tokens are drawn, later rare ones too."""
     rare = torch.arange(1000) % 50 + 1
