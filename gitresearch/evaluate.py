@@ -187,7 +187,6 @@ class Evaluator(Stages):
 
     def _work(self, hook: Hook, job: Job, *, scored: bool = True) -> None:
         """Train, weigh, and where it is asked for score."""
-        self._hold_yardstick(hook, job)  # before a process of ours gets in its way
         with Scoring(hook, pipes=bool(self.study.recipe.predict)) as scoring:
             hook.warm("measure")
             hook.warm("preflight")
@@ -196,8 +195,6 @@ class Evaluator(Stages):
             remove(job.tree)
             self._export(job)
             self._measure(hook, job)
-            # Here, where a trial has no process and hardly a page left whose writing could slow the yardstick.
-            self._hold_yardstick(hook, job)
             if scored:
                 self._score(scoring, job)
 

@@ -43,10 +43,8 @@ MEASURED = frozenset({"baseline", "keep", "discard", "disqualified"})  # these c
 EARLY_STOP = "early_stop"  # ended by what its own progress foretold: no score, and no failure either
 FAILED = frozenset(STATUSES) - MEASURED - {EARLY_STOP}
 # What a study may be scored by of a run: no hook reports it, the evaluator measures it.
-REFERENCE_SECONDS = "reference_seconds"  # total_seconds as a machine of the yardstick's speed would take them
-SLOWDOWNS = (0.01, 100.0)  # what a yardstick may say
-TIMES = frozenset({"train_seconds", "total_seconds", REFERENCE_SECONDS})  # what a run can't take back once it is spent
-OWN_METRICS = TIMES | {"eval_seconds", "artefact_bytes", "peak_memory_bytes"}
+TIMES = frozenset({"train_seconds", "total_seconds"})  # of these, what a run can't take back once it is spent
+OWN_METRICS = frozenset({"train_seconds", "eval_seconds", "total_seconds", "artefact_bytes", "peak_memory_bytes"})
 REPRODUCE = "reproduce"  # a witness's runs, which enter no score, verdict, claim or estimate of noise
 DRIFT = "drift"  # the baseline once more, to see whether it moved: enters no score either
 HOLDOUT = "holdout"  # scored on a second hidden split, which nothing is decided by: enters no score either
@@ -54,7 +52,6 @@ PURPOSES = ("baseline", "screen", "head", "confirm", DRIFT, HOLDOUT, REPRODUCE)
 WITNESS, REVOKED = "witness", "revoked"  # labels
 _WHERE_TOLD = (
     "warmup_seconds", "saved_seconds", "saved_by", "foretold", "projected_bytes", "smoke_seconds", "smoke_bytes",
-    "slowdown",
 )  # fmt: skip
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -101,17 +98,11 @@ class Run:
     foretold: float = 0.0  # the share of its training at which its curve foretold that it can't win; 0: it never did
     smoke_seconds: float = 0.0  # of the smoke run before it, told where there was one
     smoke_bytes: int = 0  # of the artefact that it left
-    slowdown: float = 0.0  # how many times longer the hook's yardstick took than it should; 0: it was not asked
 
     @property
     def total_seconds(self) -> float:
         """Training and predicting: a task scored by it leaves nothing to gain from doing one's work in the other."""
         return round(self.train_seconds + self.eval_seconds, 3)
-
-    @property
-    def reference_seconds(self) -> float:
-        """The same on a machine as fast as the hook's yardstick has it."""
-        return round(self.total_seconds / (self.slowdown or 1.0), 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,7 +383,6 @@ def _run(table: Mapping[str, Any]) -> Run:
         foretold=_number(table.get("foretold", 0.0)),
         smoke_seconds=_number(table.get("smoke_seconds", 0.0)),
         smoke_bytes=_integer(table.get("smoke_bytes", 0)),
-        slowdown=_number(table.get("slowdown", 0.0)),
     )
 
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,13 +24,11 @@ from gitresearch.errors import FormatError, GitResearchError
 from gitresearch.forecast import FORESEEN, Forecast
 from gitresearch.handover import Handover
 from gitresearch.hooks import Hook, HookFault, Scoring
-from gitresearch.outcome import HOLDOUT, OWN_METRICS, REFERENCE_SECONDS, SLOWDOWNS, Failure, Run, mean
+from gitresearch.outcome import HOLDOUT, OWN_METRICS, Failure, Run
 from gitresearch.sandbox import Channel, Ended, Gate, Limits, Process, Sandbox, World
 from gitresearch.study import TALK_FACTOR, WALL_FACTOR, WALL_GRACE, Budget, Study
 from gitresearch.trial import Trial
 
-# A run may slow down while it trains: of looks 20 s apart on a shared machine two in 15 were 20 % slower than the last.
-SLOWER_YET = 1.2
 STOP_SECONDS = 0.1  # how long a stopped program takes to be gone
 DATA, ARTEFACT = "/data", "/artefact"
 # One thread a trial where CPU seconds count: with a busy neighbour two threads decode 40 times slower than one.
@@ -95,7 +93,6 @@ class Job:
     shown: Path | None = None  # the data folder that opens with it
     forecast: Forecast | None = None  # while it trains
     channel: Channel | None = None
-    slowdowns: list[float] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -152,18 +149,6 @@ class Stages:
             job.run = replace(job.run, foretold=job.bar.FROM_THE_START)
             if not job.bar.let_on:
                 raise Stopped("size_blocked", Failure(phase, "foretold_too_large", (why,)))
-
-    def _hold_yardstick(self, hook: Hook, job: Job) -> None:
-        """Put on record how slow the machine is now, the mean of the looks; before training the bar moves with it."""
-        if REFERENCE_SECONDS not in self._asked or job.smoke:
-            return
-        slowdown: Any = hook.call("yardstick", {}, job.cancel).get("slowdown")
-        if not _is_number(slowdown) or not SLOWDOWNS[0] <= slowdown <= SLOWDOWNS[1]:
-            raise HookFault("the hook's yardstick gave no slowdown that a machine could have")
-        job.slowdowns.append(slowdown)
-        job.run = replace(job.run, slowdown=round(mean(job.slowdowns), 4))
-        if job.bar is not None and not job.run.train_seconds:
-            job.bar = replace(job.bar, seconds=job.bar.seconds * slowdown * SLOWER_YET)
 
     def _world(self, job: Job, *, training: bool) -> World:
         """Training sees the training data and writes the artefact; predicting sees the artefact and no data."""
@@ -338,11 +323,8 @@ class Stages:
 
     def _own_metrics(self, run: Run) -> dict[str, float]:
         """What the study asks for of what is measured here: a task may be scored by its time or its bytes."""
-        return {name: getattr(run, name) for name in OWN_METRICS & self._asked}
-
-    @property
-    def _asked(self) -> set[str]:
-        return {self.study.objective.metric, *(gate.metric for gate in self.study.gates)}
+        asked = {self.study.objective.metric, *(gate.metric for gate in self.study.gates)}
+        return {name: getattr(run, name) for name in OWN_METRICS & asked}
 
     def _read_metric(self, job: Job, log: bytes) -> None:
         """A study without a hook: the metric is the last match of its pattern in the log (trust: self-reported)."""

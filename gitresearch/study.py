@@ -13,7 +13,6 @@ from typing import Any
 
 from gitresearch.asking import Agent, Price, words
 from gitresearch.errors import GitResearchError
-from gitresearch.outcome import OWN_METRICS
 from gitresearch.tables import TableError, Wrong, choice, read, require
 from gitresearch.text import one_line
 from gitresearch.trial import NAME
@@ -275,8 +274,6 @@ class Study:
         require("specialists", len(set(names)) == len(names), "must have different names")
         for name in names:
             require("specialists", name not in ("baseline", "operator"), f"can't be named {name!r}")
-        printed = bool(self.evaluator.pattern) and self.objective.metric in OWN_METRICS
-        require("objective.metric", not printed, "is the evaluator's to measure: use a hook, or print another name")
         for gate in self.gates if self.evaluator.pattern else ():
             measured = gate.metric == self.objective.metric
             require("gates", measured, f"asks for {gate.metric!r}, and a pattern measures one metric: use a hook")
@@ -341,7 +338,7 @@ class Study:
 
     @property
     def longest_run(self) -> float:
-        """Wall seconds that a run takes at most: training, five calls of the hook, the talk with the predictor;
+        """Wall seconds that a run takes at most: training, three calls of the hook, the talk with the predictor;
         and where there is a smoke run before it, that."""
         trains = self.budget.warmup_seconds + self.budget.train_seconds
         waits = WALL_FACTOR * trains + TALK_FACTOR * self.budget.eval_seconds + 3 * WALL_GRACE
@@ -349,7 +346,7 @@ class Study:
         if self.budget.smoke_seconds:
             waits += (2 * WALL_FACTOR + TALK_FACTOR) * self.budget.smoke_seconds + 3 * WALL_GRACE
             waits += 2 * self.evaluator.hook_seconds
-        return waits + 5 * self.evaluator.hook_seconds
+        return waits + 3 * self.evaluator.hook_seconds
 
     @property
     def trust(self) -> str:

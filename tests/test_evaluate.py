@@ -89,13 +89,7 @@ def score():
     except (OSError, ValueError) as error:
         return {"invalid": str(error)}
 
-def yardstick():
-    turn = sum(name.startswith("held-") for name in os.listdir("."))
-    open(f"held-{turn}", "w").close()
-    return {"slowdown": json.loads(request["settings"]["slow"].split()[turn])}
-
-verbs = {"prepare": dict, "preflight": preflight, "measure": measure, "yardstick": yardstick, "score": score}
-reply = verbs[verb]()
+reply = {"prepare": dict, "preflight": preflight, "measure": measure, "score": score}[verb]()
 try:
     json.dump(reply, sys.stdout)
 except ValueError:
@@ -236,39 +230,6 @@ def test_a_study_scored_by_all_its_time_counts_predicting_too(bench: Make) -> No
 
     assert run.metrics["total_seconds"] == pytest.approx(run.train_seconds + run.eval_seconds, abs=0.002)
     assert run.metrics["total_seconds"] > max(run.train_seconds, run.eval_seconds) > 0
-
-
-def test_seconds_are_held_against_the_hooks_yardstick(bench: Make) -> None:
-    """`reference_seconds` is the time by the mean of what the hook's yardstick took before and after training."""
-    made = bench(slow="2 4")
-    made.evaluator.study = replace(made.evaluator.study, objective=Objective("reference_seconds"))
-
-    run = made.run().run
-
-    assert run.slowdown == 3.0
-    assert run.metrics["reference_seconds"] == pytest.approx(run.train_seconds / 3, abs=0.001)
-    assert run.train_seconds > 0
-
-
-@pytest.mark.parametrize(("slow", "label"), [("1 1", "too_slow"), ("4 1", "")])
-def test_who_is_too_slow_is_told_by_the_machines_speed(bench: Make, slow: str, label: str) -> None:
-    """On a machine that is four times slower, a first run may take four times as long before it has lost."""
-    made = bench(slow=slow)
-    asked = made.evaluator.study = replace(made.evaluator.study, objective=Objective("reference_seconds"))
-    trial = add_trial(made.repo, "wait", edits={"train.py": f"import time\ntime.sleep(1)\n{GOOD}".encode()})
-
-    result = made.evaluator.run(trial, 7, "screen", bar=Bar(asked.objective, 0.4, seconds=0.4))
-
-    assert (result.failure.label if result.failure else "") == label
-
-
-@pytest.mark.parametrize("slow", ["0", "-1", "true", '"2"', "1000", "null", ""])
-def test_a_yardstick_that_tells_no_speed_is_our_fault(bench: Make, slow: str) -> None:
-    """No trial is scored by it, and none is blamed."""
-    made = bench(slow=slow)
-    made.evaluator.study = replace(made.evaluator.study, objective=Objective("reference_seconds"))
-
-    failed(made.run(), "harness_abort", "hook", "HookFault")
 
 
 def test_a_hook_measures_nothing_of_the_evaluators(bench: Make) -> None:

@@ -5,7 +5,6 @@ Run as `python -I hook.py VERB` with one JSON request on stdin and one JSON repl
     prepare    make the training images and the test images ready in a cache outside the repository
     preflight  do the recipe's files parse and fit?
     measure    the artefact's bytes: compressed code plus the artefact's files as written
-    yardstick  how slow the machine is now
     score      how many test images a sandboxed process names the right class of
 
 The predictor is sent the test images, in an order drawn from the run's seed so that places tell nothing, and sends back
@@ -32,7 +31,6 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -375,31 +373,6 @@ def _artefact_file(folder: int, name: str) -> Iterator[int]:
 
 
 # -----------------------------------------------------------------------------
-# yardstick: the machine's speed, before a run and after it
-
-SIDE, PRODUCTS, OPERATIONS_PER_SECOND = 512, 200, 100e9
-
-
-def yardstick(_request: dict[str, Any]) -> dict[str, Any]:
-    """How many times longer than on the core of reference a piece of work takes here and now: PRODUCTS of of two
-    SIDE × SIDE matrices of float32, by one thread, which that core does at 50 GFLOP/s (a 2023 Xeon at rest). CPU
-    seconds are no fixed ruler where cores are shared: in six minutes they grew by half for the same steps, and this
-    grew with them.
-    """
-    for library in ("OPENBLAS", "MKL", "OMP"):  # read as numpy is imported
-        os.environ[f"{library}_NUM_THREADS"] = "1"
-    import numpy as np  # noqa: PLC0415
-
-    a, b = np.random.default_rng(0).standard_normal((2, SIDE, SIDE), dtype=np.float32)
-    out = a @ b  # its first product makes buffers
-    began = time.process_time()
-    for _ in range(PRODUCTS):
-        np.matmul(a, b, out=out)
-    spent = time.process_time() - began
-    return {"slowdown": spent * OPERATIONS_PER_SECOND / (PRODUCTS * 2 * SIDE**3)}
-
-
-# -----------------------------------------------------------------------------
 # score: right answers
 
 
@@ -450,7 +423,7 @@ def _receive(from_trial: BinaryIO, size: int) -> bytes:
 # the door
 
 
-VERBS = {"prepare": prepare, "preflight": preflight, "measure": measure, "yardstick": yardstick, "score": score}
+VERBS = {"prepare": prepare, "preflight": preflight, "measure": measure, "score": score}
 
 
 def answer(verb: str, request: dict[str, Any]) -> dict[str, Any]:

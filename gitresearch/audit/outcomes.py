@@ -15,8 +15,6 @@ from gitresearch.outcome import (
     FAILED,
     HOLDOUT,
     OWN_METRICS,
-    REFERENCE_SECONDS,
-    SLOWDOWNS,
     TIMES,
     Outcome,
     Run,
@@ -90,8 +88,6 @@ def _run(study: Study, run: Run) -> Wrong:
     for name in sorted(OWN_METRICS & run.metrics.keys()):
         if run.metrics[name] != getattr(run, name):
             yield "measured by the evaluator itself", f"seed {run.seed} is scored {name} {run.metrics[name]:g}"
-    if REFERENCE_SECONDS in run.metrics and not SLOWDOWNS[0] <= run.slowdown <= SLOWDOWNS[1]:
-        yield "a clock held against a yardstick", f"seed {run.seed} has a slowdown of {run.slowdown:g}"
     late = LATE_SECONDS if budget.clock == "wall" else 0.001
     for name, used, limit in (
         ("train_seconds", run.train_seconds, budget.train_seconds + late),

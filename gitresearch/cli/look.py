@@ -141,9 +141,8 @@ def told(node: Node, outcome: Outcome | None) -> str:
     if outcome.failure:
         parts.append(render.quoted("\n".join(outcome.failure.lines)))
     metrics = sorted({name for run in outcome.runs for name in run.metrics})
-    warm, tried, spared, held = (
-        any(getattr(run, name) for run in outcome.runs)
-        for name in ("warmup_seconds", "smoke_seconds", "saved_seconds", "slowdown")
+    warm, tried, spared = (
+        any(getattr(run, name) for run in outcome.runs) for name in ("warmup_seconds", "smoke_seconds", "saved_seconds")
     )
     rows = [
         {"purpose": run.purpose, "seed": run.seed, "status": run.status}
@@ -151,7 +150,6 @@ def told(node: Node, outcome: Outcome | None) -> str:
         | ({"smoke s": run.smoke_seconds} if tried else {})
         | ({"warm-up s": run.warmup_seconds} if warm else {})
         | {"train s": run.train_seconds, "eval s": run.eval_seconds, "wall s": run.wall_seconds}
-        | ({"slowdown": run.slowdown} if held else {})
         | {"MB": round(run.peak_memory_bytes / 1e6), "artefact": run.artefact_bytes}
         | ({"saved s": run.saved_seconds, "by": run.saved_by} if spared else {})
         for run in outcome.runs
