@@ -110,6 +110,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--arm", action="append", choices=ARMS, help="again for more [all]")
     parser.add_argument("--minutes", type=float, default=12.0)
     parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--first", type=int, default=0, help="the first repetition's seed")
     parser.add_argument("--seeds", type=int, default=5, help="fresh seeds for what is claimed")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "gitresearch-rules")
     parser.add_argument("--out", type=Path, metavar="JSON")
@@ -117,7 +118,7 @@ def main(argv: Sequence[str]) -> None:
     flags = [] if shutil.which("bwrap") else ["--allow-unsandboxed"]
     arms = options.arm or ARMS
     results: dict[str, list[dict[str, Any]]] = {arm: [] for arm in arms}
-    for repetition in range(options.repetitions):
+    for repetition in range(options.first, options.first + options.repetitions):
 
         def one(arm: str, repetition: int = repetition) -> dict[str, Any]:
             top = options.work.absolute() / f"{arm}-{repetition}"

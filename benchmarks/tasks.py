@@ -6,7 +6,8 @@
 Each repetition is a study of its own, with another seed of the agent, in a folder below --work. What is there already
 is gone on with: cut it short with ^C and start it again. What --out holds of earlier calls is kept, and told too.
 `start` is the unchanged recipe's score, `best` that of the confirmed best on seeds drawn after it was chosen, with its
-95 % interval (t, its own runs); a gain is in % of the start and in standard deviations of the start's runs.
+95 % interval (t, its own runs); a gain is in % of the start and in standard deviations of the start's runs, and where
+claims ran in turn with what they are against (`decision.interleave`) that of those runs.
 """
 
 import argparse
@@ -65,7 +66,10 @@ def found(top: Path) -> dict[str, Any]:
     status, trials = (json.loads(call(top, verb, "--json")) for verb in ("status", "log"))
     start = next(trial for trial in trials if trial["status"] == "baseline")
     best = status["best"] or start
-    gain = (start["score"] - best["score"]) * (1 if direction == "min" else -1)
+    way = 1 if direction == "min" else -1
+    gain = (start["score"] - best["score"]) * way
+    if (ratio := in_turn(top, best["trial"], way)) is not None:
+        gain = (start["score"] - ratio * start["score"]) * way
     return {
         "metric": best["metric"],
         "start": start["score"],
@@ -77,6 +81,18 @@ def found(top: Path) -> dict[str, Any]:
         "statuses": status["statuses"],
         "seconds": status["seconds"],
     }
+
+
+def in_turn(top: Path, trial: str, way: int) -> float | None:
+    """A best trial's score over the start's, by the runs in turn of its claim and of those before it; None where a
+    claim has none."""
+    ratio = 1.0
+    while "claim" in (facts := json.loads(call(top, "show", trial, "--json"))["decision"]):
+        if "claim_beside" not in facts:
+            return None
+        ratio *= 1 - way * facts["claim_gain"] / facts["claim_rival"]
+        trial = facts["claim_beside"]
+    return ratio if ratio != 1.0 else None
 
 
 def half(sd: float, n: int) -> float:

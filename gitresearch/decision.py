@@ -12,7 +12,7 @@ Rule `two-tier` (design section 4): be greedy about the working head and strict 
   by a one-sided t test with a pooled variance. Claim number j gets α/(j(j+1)), which sums to α over the study however
   many claims are made, so a study on pure noise ends in a false claim with probability at most α. Seeds may end early
   for a head that is worse, which takes nothing from that bound. On those seeds alone it must pass the gates, too.
-
+  With `interleave` the rival runs again, in turn with the head: what the machine does, it does to both.
 * **Witness.** A trial that runs again on fresh seeds agrees with its outcome where a two-sided t test at 1 % sees no
   difference of the means. It changes no status: who measures once more may doubt a score and can't give one.
 
@@ -39,7 +39,7 @@ from gitresearch.looks import (
     stop_level,
 )
 from gitresearch.noise import Spread, pooled, t_above, t_tail
-from gitresearch.outcome import FAILED, REPRODUCE, Outcome, Run, Summary, firsthand, mean, signed, stdev
+from gitresearch.outcome import FAILED, REPRODUCE, RIVAL, Outcome, Run, Summary, firsthand, mean, signed, stdev
 from gitresearch.study import Gate, Study
 from gitresearch.text import plural
 
@@ -83,7 +83,10 @@ def counting(runs: Sequence[Run]) -> Sequence[Run]:
 def shortfall(study: Study, outcome: Outcome) -> float:
     """By what share of a gate, or of the cap on bytes, a blocked trial missed it: the worst one, by the mean, or where
     that passes by its bound. Infinite where that was not measured: a run that overran its budget was stopped there."""
-    cap, size = study.budget.artefact_bytes, max((run.artefact_bytes for run in firsthand(outcome.runs)), default=0)
+    cap, size = (
+        study.budget.artefact_bytes,
+        max((run.artefact_bytes for run in firsthand(outcome.runs) if not run.of), default=0),
+    )
     found = [(size - cap) / cap] if cap and size > cap else []
     for number, at in enumerate(at_gates(study.gates, counting(outcome.runs), {}, 0.5), 1):
         bound = outcome.decision.get(f"gate_{number}_bound")
@@ -218,12 +221,22 @@ def values(outcome: Outcome, *purposes: str) -> list[float]:
     return measured(outcome.runs, outcome.summary.metric, *purposes)
 
 
+def beside(head: Outcome, rival: str) -> list[float]:
+    """The scores of a trial that ran beside the head's confirmation seeds."""
+    return measured([run for run in head.runs if run.of == rival], head.summary.metric, RIVAL)
+
+
 def compared(head: Outcome, rival: Outcome, others: Iterable[Outcome]) -> tuple[list[float], list[float], Spread]:
-    """What a claim compares: the head's confirmation runs, the last confirmed trial's (or the baseline's), and the
-    spread over both and all other fresh seeds."""
+    """What a claim compares: the head's confirmation runs, the last confirmed trial's (or the baseline's; of either
+    those beside them, where there are any), and the spread over both and all other fresh seeds."""
     mine = values(head, "confirm")
-    theirs = values(rival, "confirm") or values(rival, "baseline")
+    theirs = beside(head, _oid(rival)) or values(rival, "confirm") or values(rival, "baseline")
     return mine, theirs, pooled([mine, theirs, *(values(other, *FRESH) for other in others)])
+
+
+def _oid(outcome: Outcome) -> str:
+    """The trial that an outcome is about."""
+    return str(outcome.binding.get("commit", ""))
 
 
 def claim_due(study: Study, head: Outcome, rival: Outcome, others: Iterable[Outcome]) -> bool:
@@ -265,6 +278,8 @@ def claim(
         "claim_alpha": alpha,
         "claim_verdict": found,
     } | gate_facts("claim_gate", gates)
+    if beside(head, _oid(rival)):
+        arithmetic |= {"claim_beside": _oid(rival)}
     told = f"{signed(mean(mine) - mean(theirs))} vs {rival_name} on {plural(len(mine), 'fresh seed')}, p = {p:.2g}"
     if bars:
         told = f"{bars[0]}; {told}"

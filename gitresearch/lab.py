@@ -23,6 +23,7 @@ from gitresearch.outcome import (
     DRIFT,
     HOLDOUT,
     REPRODUCE,
+    RIVAL,
     TIMES,
     Failure,
     Outcome,
@@ -170,8 +171,11 @@ class Lab(Books):
             return self.experience.bar(trial.parents[0], pairs, reference.score)
 
     def confirm(self, oid: str, cancel: threading.Event | None = None) -> Outcome | None:
-        """One more confirmation seed of a keep; the last one decides the claim."""
+        """One more confirmation seed of a keep, behind one of its rival where they are interleaved; the last one
+        decides the claim."""
         trial = self.lineage[oid].trial
+        if self.study.decision.interleave and not self._run_rival(trial, cancel):
+            return None
         result = self._run(trial, "confirm", cancel)
         if _cancelled(cancel, result):
             return None
@@ -190,6 +194,21 @@ class Lab(Books):
             if not decision.claim_due(self.study, head, rival, others):
                 return self._write(trial, head)
             return self._claim(trial, head, rival, others)
+
+    def _run_rival(self, trial: Trial, cancel: threading.Event | None) -> bool:
+        """One run of what a keep's claim is made against, on record beside the claim's; False where it was cancelled.
+        Whatever comes of it, the claim goes on."""
+        with self.lock:
+            rival = (self.lineage.best or self.lineage[self.baseline.oid]).trial
+        seed = draw_seed()
+        self.repo.start(trial.oid, seed, RIVAL)
+        result = self.runs.run(rival, seed, RIVAL, cancel)
+        if _cancelled(cancel, result):
+            return False
+        with self._books(trial.oid) as before:
+            if before is not None:
+                self._write(trial, folded(replace(before, runs=(*before.runs, replace(result.run, of=rival.oid)))))
+        return True
 
     def _claim(self, trial: Trial, head: Outcome, rival: Outcome, others: Sequence[Outcome]) -> Outcome:
         found = decision.claim(self.study, head, rival, others, self.claims_made + 1, self.noise)

@@ -48,10 +48,12 @@ OWN_METRICS = frozenset({"train_seconds", "eval_seconds", "total_seconds", "arte
 REPRODUCE = "reproduce"  # a witness's runs, which enter no score, verdict, claim or estimate of noise
 DRIFT = "drift"  # the baseline once more, to see whether it moved: enters no score either
 HOLDOUT = "holdout"  # scored on a second hidden split, which nothing is decided by: enters no score either
-PURPOSES = ("baseline", "screen", "head", "confirm", DRIFT, HOLDOUT, REPRODUCE)
+RIVAL = "rival"  # beside a claim's seeds, of what it is made against: enters the claim alone, and no score
+PURPOSES = ("baseline", "screen", "head", "confirm", RIVAL, DRIFT, HOLDOUT, REPRODUCE)
 WITNESS, REVOKED = "witness", "revoked"  # labels
 _WHERE_TOLD = (
     "warmup_seconds", "saved_seconds", "saved_by", "foretold", "projected_bytes", "smoke_seconds", "smoke_bytes",
+    "of",
 )  # fmt: skip
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -98,6 +100,7 @@ class Run:
     foretold: float = 0.0  # the share of its training at which its curve foretold that it can't win; 0: it never did
     smoke_seconds: float = 0.0  # of the smoke run before it, told where there was one
     smoke_bytes: int = 0  # of the artefact that it left
+    of: str = ""  # the trial that ran, where it isn't the one whose outcome this stands in
 
     @property
     def total_seconds(self) -> float:
@@ -262,11 +265,11 @@ def summarise(status: str, metric: str, runs: Sequence[Run], at: str, **more: An
     claim was made (`claimed`) its seeds alone count: those before it got the trial to be the head.
 
     The run that got a trial chosen is a lucky one by selection (winner's curse); it never enters the score again. Nor
-    does a witness's, one that looks for drift or is scored on the holdout, nor any run of an invalid outcome, which has
-    no score.
+    does a witness's, a rival's, one that looks for drift or is scored on the holdout, nor any run of an invalid
+    outcome, which has no score.
     """
     stood_on = firsthand(runs)
-    aside = (DRIFT, HOLDOUT)
+    aside = (RIVAL, DRIFT, HOLDOUT)
     scored = [run for run in stood_on if metric in run.metrics and run.purpose not in aside and status != "invalid"]
     counted = ("confirm",) if more.get("claimed") else ("head", "confirm")
     fresh = [run for run in scored if run.purpose in counted]
@@ -383,6 +386,7 @@ def _run(table: Mapping[str, Any]) -> Run:
         foretold=_number(table.get("foretold", 0.0)),
         smoke_seconds=_number(table.get("smoke_seconds", 0.0)),
         smoke_bytes=_integer(table.get("smoke_bytes", 0)),
+        of=_oid(table.get("of", "")),
     )
 
 
@@ -401,6 +405,12 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError("a string")
     return value
+
+
+def _oid(value: Any) -> str:
+    if value and not re.fullmatch("[0-9a-f]{40}", _text(value)):
+        raise FormatError("a run of the note is of a trial that is none")
+    return _text(value)
 
 
 def _number(value: Any) -> float:

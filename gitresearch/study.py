@@ -175,7 +175,8 @@ class Decision:
     `gate_alpha` is how often a trial that truly lies at a gate's limit may pass it (the field asks for 1 to 5 %; 5, for
     a claim looks at the gate again); at 0.5 the mean itself counts, where that is the task's rule. `stop_alpha` is how
     often seeds may end early though the trial is as good as what it is compared with; 0: they never do. Every
-    `drift_every` trials the baseline runs again, to see whether it moved; 0: never.
+    `drift_every` trials the baseline runs again, to see whether it moved; 0: never. With `interleave` each of a claim's
+    seeds follows a run of what it is claimed against, for scores that move with the machine, as seconds do.
     `curve_alpha` is for recipes that report their progress in the metric's units: how many of all first runs may be
     stopped by their curve although they would have won; 0: none is stopped.
     """
@@ -187,6 +188,7 @@ class Decision:
     gate_alpha: float = 0.05
     stop_alpha: float = 0.05
     drift_every: int = 20
+    interleave: bool = False
     curve_alpha: float = 0.0
 
     def check(self) -> None:

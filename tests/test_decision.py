@@ -180,6 +180,23 @@ def test_noise_alone_is_rarely_claimed(count: int, budget: int) -> None:
     assert fmean(claimed) <= 0.05 + 2.0 * (0.05 * 0.95 / count) ** 0.5
 
 
+@pytest.mark.parametrize(("count", "budget"), [(100, 100), pytest.param(400, 300, marks=SLOW)])
+def test_a_machine_that_drifts_makes_no_claim_where_they_are_interleaved(count: int, budget: int) -> None:
+    """With nothing to find and scores that wander by 0.2 σ a run, claims against old runs are made far too often;
+    against runs in turn with them in at most 5 % of studies."""
+    module = simulation()
+    old, beside = (
+        fmean(
+            one.promotions > 0
+            for one in module.simulated(module.rule(interleave=on), module.null, count, 3, budget=budget, drift=0.2)
+        )
+        for on in (False, True)
+    )
+
+    assert old > 0.15
+    assert beside <= 0.05 + 2.0 * (0.05 * 0.95 / count) ** 0.5
+
+
 @pytest.mark.parametrize("count", [25, pytest.param(300, marks=SLOW)])
 def test_real_effects_are_claimed_and_true(count: int) -> None:
     """With real effects in the mix a study of 300 runs finds 95 % and more of what keeping every gain truly finds, and

@@ -180,6 +180,47 @@ def test_a_claim_of_a_worse_head_ends_early_and_what_ran_beside_it_stays(repo: R
     assert [claim for claim, _ in check(QUESTION, trial, outcome, pins) if claim[:8] != "measured"] == []
 
 
+INTERLEAVED = replace(QUESTION, decision=replace(QUESTION.decision, interleave=True))
+
+
+def test_an_interleaved_claim_is_made_against_runs_beside_it(repo: Repo) -> None:
+    """The machine turned slow: against the baseline's old runs the head is worse, in turn with it better. The rival's
+    runs stand in the claim's outcome, name their trial, enter no score, and bear an audit."""
+    calibrated(repo)
+    trial = add_trial(repo, "try")
+    made = Lab(repo, INTERLEAVED, repo.study_base(STUDY) or "", FakeRuns(Script(1.0, 1.0, 9.1, 4.0, 9.0, 4.1)))
+    made.assess(trial)
+    for _ in range(2):
+        made.confirm(trial.oid)
+    outcome = of(repo, trial.oid)
+    assert [(run.purpose, run.of) for run in outcome.runs[2:]] == 2 * [("rival", made.baseline.oid), ("confirm", "")]
+    assert (outcome.summary.score, outcome.summary.n, outcome.summary.confirmed) == (4.05, 2, True)
+    facts = outcome.decision
+    assert (facts["claim_rival"], facts["claim_rival_n"]) == (9.05, 2)
+    assert facts["claim_beside"] == made.baseline.oid
+    pins = Pins(repo.study_base(STUDY) or "", "")
+    assert [claim for claim, _ in check(INTERLEAVED, trial, outcome, pins) if claim[:8] != "measured"] == []
+    assert of(repo, made.baseline.oid).summary.n == 2
+
+
+def test_a_rival_that_fails_costs_the_claim_nothing(repo: Repo) -> None:
+    """Its run is on record and counts for nobody; where none beside the claim was scored, the old runs count."""
+    calibrated(repo)
+    trial = add_trial(repo, "try")
+    found = Script(1.0, 1.0, "crash", 1.0, "train_budget_overrun", 1.01)
+    made = Lab(repo, INTERLEAVED, repo.study_base(STUDY) or "", FakeRuns(found))
+    made.assess(trial)
+    for _ in range(2):
+        made.confirm(trial.oid)
+    outcome = of(repo, trial.oid)
+    assert [run.status for run in outcome.runs[2:]] == ["crash", "ok", "train_budget_overrun", "ok"]
+    assert outcome.summary.status == "keep"
+    assert outcome.decision["claim_rival"] == 2.05
+    assert "claim_beside" not in outcome.decision
+    pins = Pins(repo.study_base(STUDY) or "", "")
+    assert [claim for claim, _ in check(INTERLEAVED, trial, outcome, pins) if claim[:8] != "measured"] == []
+
+
 def killed(repo: Repo, trial: Trial, purpose: str, seed: int = 7) -> None:
     """A run that was started by a process that is dead by now."""
     root = str(Path(__file__).parents[1])

@@ -15,6 +15,7 @@ from gitresearch.outcome import (
     FAILED,
     HOLDOUT,
     OWN_METRICS,
+    RIVAL,
     TIMES,
     Outcome,
     Run,
@@ -52,8 +53,8 @@ def check(study: Study, trial: Trial, outcome: Outcome, pins: Pins) -> Wrong:
     yield from figures(study, outcome)
     if is_revoked(outcome) or is_witness(outcome):
         return
-    # How a run on the holdout ended is no part of the verdict.
-    decided = tuple(run for run in firsthand(outcome.runs) if run.purpose != HOLDOUT)
+    # How a run on the holdout ended, or one of a claim's rival, is no part of the verdict.
+    decided = tuple(run for run in firsthand(outcome.runs) if run.purpose not in (HOLDOUT, RIVAL))
     yield from _status(study, trial, replace(outcome, runs=decided))
     if "claim" in outcome.decision:
         yield from _claim(study, outcome)
@@ -83,6 +84,8 @@ def _drift(study: Study, trial: Trial, outcome: Outcome) -> Wrong:
 
 def _run(study: Study, run: Run) -> Wrong:
     budget = study.budget
+    if run.status != "harness_abort" and bool(run.of) != (run.purpose == RIVAL):
+        yield "a run of the trial it is told of", f"seed {run.seed} ({run.purpose}) is of {run.of[:8] or 'none'}"
     if run.status != "ok":
         return
     for name in sorted(OWN_METRICS & run.metrics.keys()):
@@ -200,6 +203,7 @@ def _claim(study: Study, outcome: Outcome) -> Wrong:
     told, rival = whole(facts.get("claim_n")), number(facts.get("claim_rival"))
     mine = decision.values(outcome, "confirm")[:told]  # others may have been under way when these decided it
     place, n, df = (whole(facts.get(name)) for name in ("claim", "claim_rival_n", "claim_df"))
+    yield from _beside(study, outcome, rival, n)
     spread = Spread(number(facts.get("claim_sd")), df)
     gain = study.objective.gain(mean(mine), rival) if mine else 0.0
     if min(len(mine), place, n) < 1 or not decision.claimable(study, gain, spread, (len(mine), n)):
@@ -216,6 +220,14 @@ def _claim(study: Study, outcome: Outcome) -> Wrong:
             yield "a claim by its own arithmetic", f"{name} is {facts.get(name)}, not {wanted.get(name)}"
     if facts.get("claim_verdict") != made or outcome.summary.confirmed != (made == "confirmed"):
         yield "a claim by its own arithmetic", f"it says {facts.get('claim_verdict')}, the test gives {made}"
+
+
+def _beside(study: Study, outcome: Outcome, rival: float, n: int) -> Wrong:
+    """A claim against runs beside its own names their trial, and their mean is the rival's."""
+    against = str(outcome.decision.get("claim_beside", ""))
+    theirs = decision.beside(outcome, against)[:n] if against else []  # others may have been under way
+    if against and not (study.decision.interleave and len(theirs) == n and n and same(mean(theirs), rival)):
+        yield "a claim against runs that were made", f"{len(theirs)} of {against[:8]} beside it do not give {rival:.6g}"
 
 
 Said = Mapping[str, Sequence[Outcome]]  # all that an evaluator ever said of each trial, oldest first
@@ -243,12 +255,17 @@ def _references(chains: Sequence[Said]) -> Across:
 
 
 def _rivals(chains: Sequence[Said]) -> Across:
-    """A claim is made against the confirmation or baseline runs of some trial."""
+    """A claim is made against the confirmation or baseline runs of some trial, or against runs beside it of one that
+    was confirmed, or the baseline."""
+    ranked = {oid for oid, one in _versions(chains) if one.summary.confirmed or one.summary.status == "baseline"}
     made = [decision.values(one, purpose) for _, one in _versions(chains) for purpose in ("confirm", "baseline")]
     groups = {(mean(found), len(found)) for found in made if found}
     for oid, facts in _latest(chains, "claim"):
         score, n = number(facts.get("claim_rival")), whole(facts.get("claim_rival_n"))
-        if not any(same(score, one) and n == count for one, count in groups):
+        against = facts.get("claim_beside")
+        if against is not None and against not in ranked:
+            yield oid, "a claim against runs that were made", f"{str(against)[:8]} was never confirmed"
+        elif against is None and not any(same(score, one) and n == count for one, count in groups):
             yield oid, "a claim against runs that were made", f"nothing scored {score:.6g} on {n} seeds"
 
 

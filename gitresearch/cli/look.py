@@ -141,11 +141,14 @@ def told(node: Node, outcome: Outcome | None) -> str:
     if outcome.failure:
         parts.append(render.quoted("\n".join(outcome.failure.lines)))
     metrics = sorted({name for run in outcome.runs for name in run.metrics})
-    warm, tried, spared = (
-        any(getattr(run, name) for run in outcome.runs) for name in ("warmup_seconds", "smoke_seconds", "saved_seconds")
+    beside, warm, tried, spared = (
+        any(getattr(run, name) for run in outcome.runs)
+        for name in ("of", "warmup_seconds", "smoke_seconds", "saved_seconds")
     )
     rows = [
-        {"purpose": run.purpose, "seed": run.seed, "status": run.status}
+        {"purpose": run.purpose}
+        | ({"of": run.of[:8]} if beside else {})
+        | {"seed": run.seed, "status": run.status}
         | {name: run.metrics.get(name, "") for name in metrics}
         | ({"smoke s": run.smoke_seconds} if tried else {})
         | ({"warm-up s": run.warmup_seconds} if warm else {})

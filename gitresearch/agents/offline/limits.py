@@ -18,7 +18,7 @@ Margins = Mapping[str, Sequence[float]]  # by limit: of each run, as a share of 
 
 def margins(study: Study, outcome: Outcome) -> dict[str, list[float]]:
     """What the runs of an outcome left of each limit. Limits that nothing was measured of are left out."""
-    runs, budget = firsthand(outcome.runs), study.budget
+    runs, budget = [run for run in firsthand(outcome.runs) if not run.of], study.budget
     found = {
         "bytes": [1 - size / budget.artefact_bytes for run in runs if budget.artefact_bytes and (size := _size(run))],
         "train_seconds": _seconds(runs, "train_seconds", budget.train_seconds),
