@@ -278,9 +278,12 @@ def claim(
         "claim_alpha": alpha,
         "claim_verdict": found,
     } | gate_facts("claim_gate", gates)
-    if beside(head, _oid(rival)):
+    turns = " in turn" if beside(head, _oid(rival)) else ""
+    if turns:
         arithmetic |= {"claim_beside": _oid(rival)}
-    told = f"{signed(mean(mine) - mean(theirs))} vs {rival_name} on {plural(len(mine), 'fresh seed')}, p = {p:.2g}"
+    told = (
+        f"{signed(mean(mine) - mean(theirs))} vs {rival_name} on {plural(len(mine), 'fresh seed')}{turns}, p = {p:.2g}"
+    )
     if bars:
         told = f"{bars[0]}; {told}"
     if found == "rolled back":

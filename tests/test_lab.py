@@ -198,6 +198,7 @@ def test_an_interleaved_claim_is_made_against_runs_beside_it(repo: Repo) -> None
     facts = outcome.decision
     assert (facts["claim_rival"], facts["claim_rival_n"]) == (9.05, 2)
     assert facts["claim_beside"] == made.baseline.oid
+    assert "vs baseline on 2 fresh seeds in turn" in outcome.summary.reason
     pins = Pins(repo.study_base(STUDY) or "", "")
     assert [claim for claim, _ in check(INTERLEAVED, trial, outcome, pins) if claim[:8] != "measured"] == []
     assert of(repo, made.baseline.oid).summary.n == 2
