@@ -28,7 +28,7 @@ from tokenizer import VOCAB, encode, learn_merges, make_tokenizer
 from torch import Tensor
 
 STEPS: Annotated[int, "100..1500 step 50"] = 400  # at most; what comes first, this or STOP_AT, ends training
-STOP_AT: Annotated[float, "0.85..0.97"] = 0.9  # of the budget; quantising and packing need what is left
+STOP_AT: Annotated[float, "0.8..0.92"] = 0.9  # of the budget; quantising and packing need what is left
 TEXT = True  # the data is text, and the artefact brings its tokenizer; or token shards, whose tokenizer is given
 MICRO = 96  # sequences that fit a device at once
 COMPILE = False  # torch.compile: gained nothing at the small scale

@@ -12,7 +12,7 @@ WARMUP: Annotated[float, "0..0.2"] = 0.05  # share of the steps
 COOLDOWN: Annotated[float, "0.1..0.9", "if SCHEDULE == trapezoid"] = 0.4  # share of the steps; trapezoid only
 FINAL: Annotated[float, "0..0.3", "if SCHEDULE != constant"] = 0.1  # the last rate over the highest
 STEPS: Annotated[int, "100..1500 step 50"] = 300  # at most; what comes first, this or STOP_AT, ends training
-STOP_AT: Annotated[float, "0.5..0.97"] = 0.9  # of the budget; writing the artefact needs what is left
+STOP_AT: Annotated[float, "0.5..0.92"] = 0.9  # of the budget; what is left writes the artefact: a second and more
 
 
 def rate(progress: float) -> float:
