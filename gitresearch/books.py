@@ -18,6 +18,7 @@ from gitresearch.noise import Spread
 from gitresearch.outcome import (
     REPRODUCE,
     REVOKED,
+    UNCONFIRMED,
     Outcome,
     Run,
     is_revoked,
@@ -41,6 +42,7 @@ class Books:
         self.details: dict[str, Outcome] = {}
         self.lineage = Lineage(study.objective)
         self._lost: Mapping[str, Sequence[Start]] = {}
+        self._rolled_back: dict[str, str] = {}  # when each claim that was lost was made
         self.on_settled: Callable[[Trial, Outcome], None] = lambda _trial, _outcome: None
         self.reload()
 
@@ -49,8 +51,9 @@ class Books:
         with self.lock:
             self.lineage = Lineage.of(self.study.objective, self.repo.trials(self.study.name))
             for node in self.lineage:
-                if _counts(node.trial, node.status) and (found := self.repo.outcome(node.trial.oid)):
-                    self.details[node.trial.oid] = found
+                lost = node.summary is not None and node.summary.label == UNCONFIRMED
+                if (lost or _counts(node.trial, node.status)) and (found := self.repo.outcome(node.trial.oid)):
+                    self._remember(node.trial, found)
             self.baseline = self.repo.make_baseline(self.study.name, self.base)
             if self.baseline.oid not in self.lineage:
                 self.lineage.put(Node(self.baseline))
@@ -90,7 +93,7 @@ class Books:
     def claims_made(self) -> int:
         """How many claims the study has made: those that stand in keeps, and those that were lost. What was taken back
         counts as one: its number is spent, and one too many only makes the next claim stricter."""
-        lost = sum(node.summary.label in ("unconfirmed", REVOKED) for node in self.lineage if node.summary)
+        lost = sum(node.summary.label in (UNCONFIRMED, REVOKED) for node in self.lineage if node.summary)
         return lost + sum("claim" in outcome.decision for outcome in self.details.values())
 
     def missing(self, oid: str, purpose: str, wanted: int = 0) -> int:
@@ -104,23 +107,30 @@ class Books:
         return drift.due(self.study, self.lineage, self.details.get(self.baseline.oid))
 
     def claim_due(self, *, ending: bool) -> str | None:
-        """The keep whose claim is due: the head, if it has made none, every few keeps, when none comes any more, or at
-        the end."""
+        """The keep whose claim is due: one that is under way, until it is decided, whatever its seeds make of its score
+        (else the luckiest of several claims would be the one that is made); or the head, if it has made none, every few
+        keeps, when none comes any more, or at the end."""
         with self.lock:
             head = self.lineage.head
-            if head is None or head.status != "keep" or self.study.decision.rule != "two-tier":
+            if self.study.decision.rule != "two-tier":
+                return None
+            if begun := next((oid for oid, one in self.details.items() if _under_way(one)), None):
+                return begun
+            if head is None or head.status != "keep":
                 return None
             mine = self.details.get(head.trial.oid)
             if mine is None or "claim" in mine.decision:
                 return None
-            last = max((str(o.decision.get("claim_at", "")) for o in self.details.values()), default="")
+            made = (str(one.decision.get("claim_at", "")) for one in self.details.values())
+            last = max((*made, *self._rolled_back.values()), default="")
             keeps = sum(o.summary.status == "keep" and o.summary.at > last for o in self.details.values())
-            due = ending or keeps >= self.study.decision.every or self._stalled(head)
+            due = ending or keeps >= self.study.decision.every or self._stalled(head, last)
             return head.trial.oid if due else None
 
-    def _stalled(self, head: Node) -> bool:
-        """Whether the latest trials were all measured after the head was kept, and none was kept."""
-        enough, since = self.study.decision.stall, head.summary.at if head.summary else ""
+    def _stalled(self, head: Node, last: str) -> bool:
+        """Whether the latest trials were all measured after the head was kept, and the last claim made, and none was
+        kept."""
+        enough, since = self.study.decision.stall, max(last, head.summary.at if head.summary else "")
         latest = self.lineage.recent(enough + WAITING) if enough else []
         measured = [node for node in latest if node.summary][:enough]  # others are under way, or wait
         later = [node for node in measured if node.summary and node.summary.at >= since and node.status != "keep"]
@@ -264,6 +274,11 @@ class Books:
 
     def _learn(self, trial: Trial, outcome: Outcome) -> None:
         self.lineage.settle(trial.oid, outcome.summary)
+        self._remember(trial, outcome)
+
+    def _remember(self, trial: Trial, outcome: Outcome) -> None:
+        if outcome.summary.label == UNCONFIRMED:
+            self._rolled_back[trial.oid] = str(outcome.decision.get("claim_at", ""))
         if _counts(trial, outcome.summary.status):
             self.details[trial.oid] = outcome
         else:
@@ -273,6 +288,12 @@ class Books:
 def _counts(trial: Trial, status: str) -> bool:
     """Whether a trial's runs are needed again; the baseline's are even where one failed: the others stay made."""
     return status in ("baseline", "keep") or (trial.operator == "baseline" and status != "pending")
+
+
+def _under_way(outcome: Outcome) -> bool:
+    """Whether a claim has seeds and no verdict."""
+    seeds = any(run.purpose == "confirm" and run.status == "ok" for run in outcome.runs)
+    return seeds and outcome.summary.status == "keep" and "claim" not in outcome.decision
 
 
 def aborted(start: Start) -> Run:

@@ -39,7 +39,19 @@ from gitresearch.looks import (
     stop_level,
 )
 from gitresearch.noise import Spread, pooled, t_above, t_tail
-from gitresearch.outcome import FAILED, REPRODUCE, RIVAL, Outcome, Run, Summary, firsthand, mean, signed, stdev
+from gitresearch.outcome import (
+    FAILED,
+    REPRODUCE,
+    RIVAL,
+    UNCONFIRMED,
+    Outcome,
+    Run,
+    Summary,
+    firsthand,
+    mean,
+    signed,
+    stdev,
+)
 from gitresearch.study import Gate, Study
 from gitresearch.text import plural
 
@@ -263,7 +275,7 @@ def claim(
     gain = study.objective.gain(mean(mine), mean(theirs))
     gates = claimed_gates(study, head.runs, noise or {})
     p, alpha, found = tested(study, number, gain, spread, (len(mine), len(theirs)))
-    bars = [at for at in gates if not at.sure] if found == "confirmed" else []
+    bars = [at for at in gates if at.missed or (found == "confirmed" and not at.sure)]
     found = gated(found, gates)
     rival_name = "baseline" if rival.summary.status == "baseline" else "best"
     arithmetic: dict[str, Any] = {
@@ -287,7 +299,7 @@ def claim(
     if bars:
         told = f"{bars[0]}; {told}"
     if found == "rolled back":
-        return Verdict("discard", f"rolled back: {told}", "unconfirmed", arithmetic=arithmetic)
+        return Verdict("discard", f"rolled back: {told}", UNCONFIRMED, arithmetic=arithmetic)
     asked = f", asked {alpha:.2g}" if found == "undecided" and not bars else ""
     return Verdict("keep", f"{found}: {told}{asked}", confirmed=found == "confirmed", arithmetic=arithmetic)
 

@@ -25,6 +25,7 @@ from gitresearch.outcome import (
     REPRODUCE,
     RIVAL,
     TIMES,
+    UNCONFIRMED,
     Failure,
     Outcome,
     Run,
@@ -183,11 +184,14 @@ class Lab(Books):
             if before is None:
                 raise GitResearchError(f"the outcome of {oid[:8]} is gone", "gitresearch audit")
             runs = (*before.runs, result.run)
-            # Our fault costs a keep nothing; and another slot's seed may have decided the claim while this one ran.
-            if result.run.status == "harness_abort" or "claim" in before.decision:
+            # Our fault costs a keep nothing; and another slot's seed may have decided the claim while this one ran, or
+            # failed and ended it.
+            decided = "claim" in before.decision or before.summary.status != "keep"
+            if result.run.status == "harness_abort" or decided:
                 return self._write(trial, folded(replace(before, runs=runs)))
             if result.run.status != "ok":
-                return self._record(trial, runs, replace(_failed(result), label="unconfirmed"), result)
+                found = replace(_failed(result), label=UNCONFIRMED, arithmetic=before.decision)
+                return self._record(trial, runs, found, result)
             metric = self.study.objective.metric
             head = replace(before, runs=runs, summary=summarise("keep", metric, runs, before.summary.at))
             rival, others = self._rivals(trial)

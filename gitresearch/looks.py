@@ -142,6 +142,6 @@ def claimed_gates(study: Study, runs: Iterable[Run], noise: Noise) -> list[AtGat
 def gated(found: str, gates: Iterable[AtGate]) -> str:
     """What a claim's test says, unless a gate speaks against it: then nothing is claimed, and what misses one is
     demoted."""
-    if found != "confirmed" or all(at.sure for at in gates):
-        return found
-    return "rolled back" if any(at.missed for at in gates) else "undecided"
+    if any(at.missed for at in gates):
+        return "rolled back"
+    return "undecided" if found == "confirmed" and not all(at.sure for at in gates) else found

@@ -50,7 +50,7 @@ DRIFT = "drift"  # the baseline once more, to see whether it moved: enters no sc
 HOLDOUT = "holdout"  # scored on a second hidden split, which nothing is decided by: enters no score either
 RIVAL = "rival"  # beside a claim's seeds, of what it is made against: enters the claim alone, and no score
 PURPOSES = ("baseline", "screen", "head", "confirm", RIVAL, DRIFT, HOLDOUT, REPRODUCE)
-WITNESS, REVOKED = "witness", "revoked"  # labels
+WITNESS, REVOKED, UNCONFIRMED = "witness", "revoked", "unconfirmed"  # labels
 _WHERE_TOLD = (
     "warmup_seconds", "saved_seconds", "saved_by", "foretold", "projected_bytes", "smoke_seconds", "smoke_bytes",
     "of",

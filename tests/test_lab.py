@@ -180,6 +180,60 @@ def test_a_claim_of_a_worse_head_ends_early_and_what_ran_beside_it_stays(repo: R
     assert [claim for claim, _ in check(QUESTION, trial, outcome, pins) if claim[:8] != "measured"] == []
 
 
+def test_a_claim_that_began_is_decided_first(repo: Repo) -> None:
+    """A first seed that takes the lead from the head leaves its claim due: else the keep whose seeds happened to be
+    good would be the one that claims."""
+    calibrated(repo)
+    one, two = add_trial(repo, "one", time=2_000_000_000), add_trial(repo, "two", time=2_000_000_001)
+    made = lab(repo, 1.5, 1.5, 1.0, 1.0, 1.9, 1.2)
+    made.assess(one)
+    made.assess(two)
+    assert made.claim_due(ending=True) == two.oid
+    made.confirm(two.oid)
+    assert of(repo, two.oid).summary.score == pytest.approx(1.45)
+    made.add(add_trial(repo, "three", time=2_000_000_002))
+    again = lab(repo, 2.0)
+    again.details[one.oid] = replace(of(repo, one.oid), summary=of(repo, one.oid).summary._replace(score=1.4))
+    again.lineage.settle(one.oid, again.details[one.oid].summary)
+    assert again.lineage.head is not None
+    assert again.lineage.head.trial.oid == one.oid
+    assert again.claim_due(ending=False) == two.oid
+
+
+def test_a_claim_that_failed_stays_so_when_a_seed_beside_it_ends(repo: Repo) -> None:
+    """One confirmation seed crashed while another ran: the trial keeps its status and its arithmetic, and the outcome
+    bears an audit."""
+    calibrated(repo)
+    trial = add_trial(repo, "try")
+    first = lab(repo, 1.0, 1.0, "crash")
+    first.assess(trial)
+    beside = Lab(Repo.open(repo.git_dir), QUESTION, first.base, FakeRuns(lambda *_: first.confirm(trial.oid) and 1.0))
+    beside.confirm(trial.oid)
+    outcome = of(repo, trial.oid)
+    assert [run.status for run in outcome.runs] == ["ok", "ok", "crash", "ok"]
+    assert (outcome.summary.status, outcome.summary.label) == ("crash", "unconfirmed")
+    assert outcome.decision["reference"] == 2.05
+    pins = Pins(repo.study_base(STUDY) or "", "")
+    assert [claim for claim, _ in check(QUESTION, trial, outcome, pins) if claim[:8] != "measured"] == []
+
+
+def test_a_claim_that_was_lost_is_remembered(repo: Repo) -> None:
+    """Keeps from before it don't make the next claim due, in this process or the next."""
+    calibrated(repo)
+    asked = replace(QUESTION, decision=replace(QUESTION.decision, every=1, stall=0))
+    base = repo.study_base(STUDY) or ""
+    made = Lab(repo, asked, base, FakeRuns(Script(1.5, 1.5, 1.4, 1.4, 9.0)))
+    for at, name in enumerate(("one", "two"), 2_000_000_000):
+        made.assess(add_trial(repo, name, time=at))
+    due = made.claim_due(ending=False)
+    assert due is not None
+    made.confirm(due)
+    assert of(repo, due).summary.label == "unconfirmed"
+    for one in (made, Lab(repo, asked, base, FakeRuns(Script()))):
+        assert one.claim_due(ending=False) is None
+        assert one.claim_due(ending=True) is not None
+
+
 INTERLEAVED = replace(QUESTION, decision=replace(QUESTION.decision, interleave=True))
 
 

@@ -202,3 +202,13 @@ def test_a_claim_passes_the_gates_on_its_own_seeds() -> None:
         0.903: ("keep", False, "undecided"),
         0.89: ("discard", False, "rolled back"),
     }
+
+
+def test_a_claim_outside_a_gate_is_rolled_back_however_its_scores_look() -> None:
+    """A head whose own seeds miss the gate goes even where nothing sure can be said of its gain."""
+    baseline = outcome("baseline", *(run("baseline", 2.0 + d) for d in (0.5, -0.5, 0.0)))
+    runs = [run("head", 1.0), *(run("confirm", 1.9 + d, 0.89) for d in (0.4, -0.4))]
+    found = claim(STUDY, outcome("keep", *runs), baseline, [], 1, NOISE)
+
+    assert (found.status, found.arithmetic["claim_verdict"]) == ("discard", "rolled back")
+    assert found.reason.startswith("rolled back: accuracy is 0.89")

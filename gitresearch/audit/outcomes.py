@@ -128,8 +128,12 @@ def _status(study: Study, trial: Trial, outcome: Outcome) -> Wrong:
     if told == EARLY_STOP:
         yield from _early(study, trial, done)
     elif told in FAILED:
-        ends = outcome.runs if told == "harness_abort" else done
+        # Seeds of a claim may have been under way in other slots when the first failed.
+        ended = next((place for place, run in enumerate(done) if run.status != "ok"), len(done) - 1)
+        ends = outcome.runs if told == "harness_abort" else done[: ended + 1]
         last = ends[-1].status if ends else "nothing"
+        if told != "harness_abort" and any(run.purpose in ("screen", "head") for run in done[ended + 1 :]):
+            yield "a status that its runs give", "it goes on after a run that ended it"
         if last != told:
             yield "a status that its runs give", f"it says {told}, and its last run ended in {last}"
     elif trial.operator == "baseline" or told == "baseline":

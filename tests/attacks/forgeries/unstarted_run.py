@@ -6,6 +6,7 @@ from gitresearch.outcome import summarise
 from tests.attacks.victim import Victim
 
 CLAIM = "a run that was started"
+ALSO = ("a status that its runs give",)
 WITHOUT = {"gitresearch.audit.whole._unstarted": lambda *_: []}
 
 
