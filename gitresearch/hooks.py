@@ -34,6 +34,12 @@ class HookFault(GitResearchError):
         self.lines = tuple(lines)
 
 
+def _environment() -> dict[str, str]:
+    """Ours, with the folders of data that it names as seen from where the user is: the hook runs elsewhere."""
+    named = {name: value for name, value in os.environ.items() if name.startswith("GITRESEARCH_DATA_") and value}
+    return {**os.environ, **{name: os.path.abspath(value) for name, value in named.items()}}
+
+
 class _Popen(subprocess.Popen[bytes]):
     """`communicate` waits with a time limit by polling, 8 ms for an interpreter that takes 3 to end."""
 
@@ -82,7 +88,7 @@ class Hook:
             return _Popen(
                 [self.python, "-I", str(self.program), verb], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=None if aloud else subprocess.PIPE, pass_fds=tuple(handles), cwd=self.program.parent,
-                start_new_session=True,
+                start_new_session=True, env=_environment(),
             )  # fmt: skip
         except OSError as error:
             raise HookFault(f"the hook does not start: {error.strerror}") from None

@@ -212,7 +212,7 @@ class Talk:
         """−log p of each target under our own log-softmax, and whether it is the argmax."""
         if not np.isfinite(logits).all():
             raise Crashed("a prediction is not finite")
-        logits = logits.astype(np.float32)
+        logits = logits.astype(np.float64)  # in 32 bits the difference of two that are finite may not be
         logits = logits - logits.max(axis=1, keepdims=True)
         at = logits[np.arange(len(target)), target].astype(np.float64)
         return np.log(np.exp(logits).sum(axis=1, dtype=np.float64)) - at, logits.argmax(axis=1) == target

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from augment import RESOLUTION
+from augment import RESOLUTION, resize
 from regularize import DROPOUT
 from torch import Tensor, nn
 
@@ -22,14 +22,14 @@ WIDTH1: Annotated[int, "8..128 log step 8"] = 8  # channels of the first stage
 WIDTH2: Annotated[int, "8..128 log step 8"] = 16
 WIDTH3: Annotated[int, "8..128 log step 8", "if STAGES == 3"] = 32
 CONVS: Literal[1, 2, 3] = 1  # convolutions a stage
-RESIDUAL: bool = False  # over the convolutions after a stage's first; needs CONVS of 2 or 3
+RESIDUAL: Annotated[bool, "if CONVS != 1"] = False  # over the convolutions after a stage's first; needs CONVS of 2 or 3
 STRIDE: Literal[1, 2] = 1  # of the very first convolution; 2 leaves a quarter of the pixels to all that follow
 WHITEN: Literal[0, 2, 3] = 0  # kernel of a fixed first convolution by the patches' eigenvectors; 0 is none
 WHITEN_BIAS_EPOCHS: Annotated[float, "0..5", "if WHITEN"] = 3.0  # how long that layer's bias learns
 POOL: Literal["max", "avg", "stride"] = "stride"  # stride: the convolution itself leaves every other pixel out
 HEAD: Literal["max", "avg", "flat"] = "flat"  # over the last stage's pixels; flat keeps them all
 NORM: Literal["batch", "none"] = "batch"
-NORM_SCALE: bool = True  # whether batch norm learns scales beside its biases
+NORM_SCALE: Annotated[bool, "if NORM"] = True  # whether batch norm learns scales beside its biases
 NORM_MOMENTUM: Annotated[float, "0.05..0.6", "if NORM == batch"] = 0.1  # of running statistics
 ACTIVATION: Literal["relu", "gelu", "silu", "leaky"] = "relu"
 DIRAC: bool = False  # begin convolutions as the identity, as far as channels go (Zagoruyko and Komodakis 2017)
@@ -78,7 +78,7 @@ class Stage(nn.Module):
         activate, skip = ACTIVATIONS[ACTIVATION], None
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             x = conv(x)
-            if i == 0 and POOL != "stride":
+            if i == 0 and POOL != "stride" and x.shape[-1] > 1:
                 x = F.max_pool2d(x, 2) if POOL == "max" else F.avg_pool2d(x, 2)
             x = norm(x)
             if skip is not None and i == CONVS - 1:
@@ -124,7 +124,7 @@ class Net(nn.Module):
         self.mean.copy_(some.mean((0, 2, 3))[:, None, None])
         self.spread.copy_(some.std((0, 2, 3))[:, None, None])
         if self.whiten is not None:
-            self.whiten.weight.copy_(patch_filters(self.normalise(some), WHITEN))
+            self.whiten.weight.copy_(patch_filters(resize(self.normalise(some), RESOLUTION), WHITEN))
 
     def normalise(self, images: Tensor) -> Tensor:
         return (images.float() - self.mean) / self.spread

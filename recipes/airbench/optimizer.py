@@ -20,12 +20,12 @@ LEAN: Annotated[bool, "if OPTIMIZER in sgd muon"] = False  # a few lines of our 
 LEARNING_RATE: Annotated[float, "1..40 log"] = 6.0  # SGD's; AdamW takes a 3000th of it, Lion a 20000th
 MATRIX_RATE: Annotated[float, "0.01..0.5 log", "if OPTIMIZER == muon"] = 0.1  # of convolutions; the rest is SGD's
 BIAS_RATE: Annotated[float, "1..64 log", "if OPTIMIZER in sgd muon"] = 1.0  # of batch norm, over that of the rest
-MOMENTUM: Annotated[float, "0.6..0.97", "if OPTIMIZER in sgd muon"] = 0.9
+MOMENTUM: Annotated[float, "0.6..0.97"] = 0.9  # AdamW's and Lion's first beta
 BETA2: Annotated[float, "0.9..0.999", "if OPTIMIZER in adamw lion"] = 0.99  # AdamW's second moment, Lion's momentum
 SCHEDULE: Literal["constant", "linear", "cosine"] = "cosine"  # after the warm-up
 WARMUP: Annotated[float, "0..0.4"] = 0.1  # share of the steps
 BEGIN: Annotated[float, "0..0.5", "if WARMUP"] = 0.0  # the first rate over the highest
-FINAL: Annotated[float, "0..0.3"] = 0.0  # the last rate over the highest
+FINAL: Annotated[float, "0..0.3", "if SCHEDULE != constant"] = 0.0  # the last rate over the highest
 
 
 def rate(progress: float) -> float:

@@ -20,6 +20,7 @@ class Average:
 
     def __init__(self, model: nn.Module) -> None:
         self.slow = {name: value.clone() for name, value in self._floats(model)} if AVERAGE != "none" else {}
+        self.updates = 0
 
     @staticmethod
     def _floats(model: nn.Module) -> list[tuple[str, Tensor]]:
@@ -30,13 +31,16 @@ class Average:
         """After step number `step`, counted from 1."""
         if AVERAGE == "none" or step % AVERAGE_EVERY:
             return
-        decay = AVERAGE_DECAY**AVERAGE_EVERY
+        self.updates += 1
+        decay, ramp = AVERAGE_DECAY**AVERAGE_EVERY, AVERAGE == "lookahead"
+        # The plain mean at first, or what the average began with, the untrained weights, would stay in it.
+        new = 1 - decay * progress**3 if ramp else max(1 - decay, 1 / self.updates)
         for name, value in self._floats(model):
-            self.slow[name].lerp_(value, 1 - decay * (progress**3 if AVERAGE == "lookahead" else 1.0))
+            self.slow[name].lerp_(value, new)
             if AVERAGE == "lookahead":
                 value.copy_(self.slow[name])
 
     def finish(self, model: nn.Module) -> None:
         """The average becomes the model."""
-        if self.slow:
+        if self.updates:
             model.load_state_dict(self.slow, strict=False)

@@ -61,12 +61,12 @@ def learn(model: torch.nn.Module, inputs: Tensor, targets: Tensor, team: Team) -
     return total, nats
 
 
-def report(team: Team, step: int, total: int, value: str = "") -> None:
+def report(step: int, total: int, value: str = "") -> None:
     """Tell the evaluator how far the run is, and the bits per byte of late, so that a doomed one can end early. The
-    total is the number of steps that will be reached: the clock may end training before STEPS. Processes of a team were
-    not handed the descriptor."""
+    total is the number of steps that will be reached: the clock may end training before STEPS. What a launcher
+    starts, be it one process, was not handed the descriptor."""
     channel = os.environ.get("GITRESEARCH_PROGRESS")
-    if channel and team.world == 1:
+    if channel and "RANK" not in os.environ:
         os.write(int(channel), f"{step} {total} {value}".rstrip().encode() + b"\n")
 
 
@@ -88,7 +88,7 @@ def train() -> None:
     steps, every = (3, 1) if smoke else (STEPS, 50)
     step = seen = 0
     said: list[float] = []  # nats of the steps since the last report
-    report(team, 0, steps)
+    report(0, steps)
     while step < steps and now < end:
         progress = max(step / steps, (now - begin) / max(end - begin, 1e-9))
         for optimizer, rates in zip(optimizers, peaks, strict=True):
@@ -105,7 +105,7 @@ def train() -> None:
         step, seen, now = step + 1, seen + targets.numel(), team.seconds()
         if step % min(every, 10) == 0:
             done = max(step / steps, (now - begin) / max(end - begin, 1e-9))
-            report(team, step, max(step, round(step / done)), f"{bits * sum(said) / len(said):.4f}")
+            report(step, max(step, round(step / done)), f"{bits * sum(said) / len(said):.4f}")
             said.clear()
         if step % every == 0:
             print(f"step {step} loss {value:.4f} at {now:.1f} s", flush=True)

@@ -234,7 +234,8 @@ def test_muon_makes_every_direction_move_alike(recipe: Load) -> None:
 
 @pytest.mark.parametrize("kind", ["ema", "lookahead"])
 def test_an_average_is_one(recipe: Load, kind: str) -> None:
-    """Both keep the slow weights' share of each step; lookahead goes back to them, and late steps count less."""
+    """Both keep the slow weights' share of each step, though at first the plain mean holds nothing of the untrained
+    weights; lookahead goes back to them, and late steps count less."""
     average = recipe(AVERAGE=kind, AVERAGE_EVERY=2, AVERAGE_DECAY=0.9)["regularize"].Average
     model = torch.nn.Linear(1, 1)
     with torch.no_grad():
@@ -246,9 +247,17 @@ def test_an_average_is_one(recipe: Load, kind: str) -> None:
     slow.update(model, 2, 0.5)
     kept = 0.81 * (0.125 if kind == "lookahead" else 1.0)
     assert model.weight.item() == pytest.approx(1 - kept if kind == "lookahead" else 1.0)
+    expected = 1 - kept
+    if kind == "ema":
+        for step in range(4, 12, 2):  # so long the newest weighs more in a plain mean
+            slow.update(model, step, 0.5)
+        with torch.no_grad():
+            model.weight.fill_(2.0)
+        slow.update(model, 12, 0.5)
+        expected = 0.81 * 1.0 + 0.19 * 2.0
     slow.finish(model)
 
-    assert model.weight.item() == pytest.approx(1 - kept)
+    assert model.weight.item() == pytest.approx(expected)
 
 
 def test_losses_are_what_they_are_called(recipe: Load) -> None:
@@ -270,6 +279,26 @@ def test_the_easiest_images_are_left_out(recipe: Load) -> None:
 
     assert set(recipe(SKIP_EASY=0.4)["loss"].still_to_learn(last).tolist()) == {1, 2, 4}
     assert recipe()["loss"].still_to_learn(last).tolist() == [0, 1, 2, 3, 4]
+    unseen = torch.full((5,), torch.inf)
+    assert sorted(recipe(SKIP_EASY=0.4)["loss"].still_to_learn(unseen).tolist()) == [0, 1, 2, 3, 4]
+
+
+def test_a_focal_loss_has_a_slope_where_nothing_is_wrong(recipe: Load) -> None:
+    """An image whose class is certain, to the last bit, has a gradient that is a number."""
+    logits = torch.tensor([[60.0, 0.0]], requires_grad=True)
+    recipe(LOSS="focal", FOCUS=0.5)["loss"].losses(logits, torch.tensor([0])).sum().backward()
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize("pool", ["max", "avg", "stride"])
+@pytest.mark.parametrize("size", [10, 14])
+def test_small_images_go_through_any_pooling(recipe: Load, pool: str, size: int) -> None:
+    """What is down to a pixel is pooled no more; the filters are made for images of the size that will be seen."""
+    parts = recipe(POOL=pool, STRIDE=2, STAGES=3, WHITEN=2, RESOLUTION=size)
+    model, images = parts["model"].Net(), some()[0]
+    model.see(images)
+    assert model.eval()(parts["augment"].resize(model.normalise(images), size)).shape == (96, 10)
 
 
 def test_an_epoch_shows_every_image_once(recipe: Load) -> None:

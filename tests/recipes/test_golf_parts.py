@@ -333,3 +333,16 @@ def test_it_trains_on_token_files_on_one_process_and_on_two(tmp_path: Path, proc
     told = subprocess.run([sys.executable, "predict.py"], input=asked, check=True, **run)
     assert np.isfinite(np.frombuffer(told.stdout, dtype="<f4")).all()
     assert len(told.stdout) == 4 * 2 * 3 * 300
+
+
+@pytest.mark.parametrize("launched", [False, True])
+def test_progress_goes_to_whoever_handed_a_descriptor(
+    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launched: bool
+) -> None:
+    """A program that torchrun started, one process though it be, has no such descriptor and writes nothing."""
+    with (tmp_path / "told").open("wb") as told:
+        monkeypatch.setenv("GITRESEARCH_PROGRESS", str(told.fileno()))
+        if launched:
+            monkeypatch.setenv("RANK", "0")
+        parts("train").report(1, 2)
+    assert (tmp_path / "told").read_bytes() == (b"" if launched else b"1 2\n")

@@ -197,3 +197,12 @@ def test_the_schedule_starts_low_peaks_at_one_and_ends_at_final(parts: Parts, sh
     assert rates[0] == 0.0
     assert max(rates) == pytest.approx(1.0, abs=0.02)
     assert rates[-1] == pytest.approx(1.0 if shape == "constant" else schedule.FINAL)
+
+
+@pytest.mark.parametrize(("heads", "shared"), [(1, 8), (2, 4), (4, 8), (4, 4)])
+def test_more_sharing_than_heads_is_one_group(parts: Parts, heads: int, shared: int) -> None:
+    """No value of the two crashes a trial: as many key heads as there can be, one at least."""
+    model = parts("model", HEADS=heads, SHARED_BY=shared)
+    model.check()
+    assert model.groups() == 1
+    assert model.GPT(300).new_cache(2, 8)[0][0].shape[1] == 1

@@ -99,11 +99,12 @@ class Text:
         self.size = max(1, int(share * TEXT_BYTES))
         self.total = sum(path.stat().st_size for path in files)
         self.weight, self.stream = weight, documents(files, rank, world)
-        self.seen: set[int] = set()
+        self.seen: set[int] = set()  # of sentences in what is in view
 
     def cut(self, cutter: Cutter) -> Source:
         """The next `size` characters, or the whole text where it is shorter."""
         texts, length = [], 0
+        self.seen.clear()
         while length < min(self.size, self.total):
             text = next(self.stream)[: self.size - length]
             length += len(text) + len(BETWEEN)

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 WIDTH: Annotated[int, "32..256 step 16"] = 64  # D
 DEPTH: Annotated[int, "1..6"] = 2  # blocks; at a fixed budget a deeper net takes fewer steps
 HEADS: Literal[1, 2, 4, 8] = 4  # H; it must divide WIDTH
-SHARED_BY: Literal[1, 2, 4, 8] = 1  # query heads to a key and value head: 1 is multi-head, HEADS multi-query (GQA)
+SHARED_BY: Literal[1, 2, 4, 8] = (
+    1  # query heads to a key and value head: 1 is multi-head, HEADS and more multi-query (GQA)
+)
 WINDOW: Annotated[Literal[8, 16, 32, 64], "if WINDOWS != L"] = 32  # tokens that a short layer attends to
 WINDOWS: Literal["L", "SL", "SSSL"] = "L"  # short and long layers in turn; the last is always long
 MLP_RATIO: Literal[1, 2, 3, 4] = 4  # hidden width of the feed-forward layer over D
@@ -37,9 +39,14 @@ MAX_LENGTH = 256  # tokens in view at most, the start mark included; learned pos
 Cache = list[tuple[Tensor, Tensor]]  # per block: keys and values (B, G, S, D/H), filled where a row has tokens
 
 
+def groups() -> int:
+    """Key and value heads, G."""
+    return max(1, HEADS // SHARED_BY)
+
+
 def check() -> None:
     """ValueError where the constants do not go together."""
-    if WIDTH % HEADS or HEADS % SHARED_BY or (POSITION == "rotary" and WIDTH // HEADS % 2):
+    if WIDTH % HEADS or HEADS % groups() or (POSITION == "rotary" and WIDTH // HEADS % 2):
         raise ValueError(f"WIDTH {WIDTH}, HEADS {HEADS} and SHARED_BY {SHARED_BY} do not go together")
 
 
@@ -87,7 +94,7 @@ class Attention(nn.Module):
 
     def __init__(self, block: int, vocab: int) -> None:
         super().__init__()
-        self.groups, self.window, self.size = HEADS // SHARED_BY, window_of(block), WIDTH // HEADS
+        self.groups, self.window, self.size = groups(), window_of(block), WIDTH // HEADS
         self.q = nn.Linear(WIDTH, WIDTH, bias=False)
         self.kv = nn.Linear(WIDTH, 2 * self.groups * self.size, bias=False)
         self.out = nn.Linear(WIDTH, WIDTH, bias=False)
@@ -224,6 +231,6 @@ class GPT(nn.Module):
 
     def new_cache(self, rows: int, length: int, device: torch.device | str = "cpu") -> Cache:
         """An empty cache for so many rows and tokens."""
-        groups, size = HEADS // SHARED_BY, WIDTH // HEADS
-        shape = (rows, groups, length, size)
+        shared, size = groups(), WIDTH // HEADS
+        shape = (rows, shared, length, size)
         return [(torch.zeros(shape, device=device), torch.zeros(shape, device=device)) for _ in self.blocks]

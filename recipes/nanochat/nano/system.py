@@ -61,9 +61,10 @@ class System:
 
     def report(self, step: int, total: int, loss: float) -> None:
         """Tell the evaluator how far the run is, so that a doomed one can end early; the total is the number of steps
-        that will be reached, by count or by the clock. The processes of several were not handed the descriptor."""
+        that will be reached, by count or by the clock. What a launcher starts, be it one process, was not handed
+        the descriptor."""
         channel = os.environ.get("GITRESEARCH_PROGRESS")
-        if channel and self.world == 1:
+        if channel and "RANK" not in os.environ:
             os.write(int(channel), f"{step} {total} {loss:.4f}\n".encode())
 
     def told(self, what: Any) -> Any:

@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor
 
-VOCAB: Annotated[int, "256..4096 step 64"] = 1024
+VOCAB: Annotated[int, "512..4096 step 64"] = 1024  # with fewer the longest prompts don't fit MAX_LENGTH
 TOKENIZER_BYTES: Annotated[int, "100000..2000000 step 100000"] = 300_000  # of text to learn the merges on
 
 Merges = list[tuple[str, str]]
