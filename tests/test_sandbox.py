@@ -1109,15 +1109,19 @@ print(libc.syscall(number, 3, 0, 2 << 13 | 4), ctypes.get_errno())
 
 
 def test_shared_memory_is_tidied(landlock: Sandbox, root: Path) -> None:
-    """What a trial leaves in /dev/shm goes with it; what was there before stays."""
+    """What a trial leaves in /dev/shm goes with it; what was there before stays. (It is held open here: runs of other
+    tests beside this one, to which it is new, would take it for theirs.)"""
     before = Path(f"/dev/shm/gitresearch-test-{os.getpid()}")
-    before.write_text("ours")
+    held = before.open("w")
+    held.write("ours")
+    held.flush()
     try:
         left = f"/dev/shm/left-{os.getpid()}"
         assert said(run(landlock, root, "import sys; open(sys.argv[1], 'w').write('x'); print('fine')", left)) == "fine"
         assert not os.path.exists(left)
         assert before.read_text() == "ours"
     finally:
+        held.close()
         before.unlink()
 
 
