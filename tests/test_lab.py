@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gitresearch.audit.outcomes import Pins, check
+from gitresearch.cli.look import in_turn
 from gitresearch.curves import Bar
 from gitresearch.errors import GitResearchError
 from gitresearch.lab import Lab
@@ -253,6 +254,9 @@ def test_an_interleaved_claim_is_made_against_runs_beside_it(repo: Repo) -> None
     assert (facts["claim_rival"], facts["claim_rival_n"]) == (9.05, 2)
     assert facts["claim_beside"] == made.baseline.oid
     assert "vs baseline on 2 fresh seeds in turn" in outcome.summary.reason
+    told = f"best −5 (-55.2%) against {made.baseline.short}, in turn with it"
+    assert in_turn(INTERLEAVED, outcome) == [told]
+    assert in_turn(INTERLEAVED, of(repo, made.baseline.oid)) == []
     pins = Pins(repo.study_base(STUDY) or "", "")
     assert [claim for claim, _ in check(INTERLEAVED, trial, outcome, pins) if claim[:8] != "measured"] == []
     assert of(repo, made.baseline.oid).summary.n == 2

@@ -14,6 +14,7 @@ from gitresearch.lab import Lab
 from gitresearch.loop import Stop
 from gitresearch.noise import Spread, sd_interval
 from gitresearch.outcome import Outcome, mean, stdev
+from gitresearch.study import Study
 from gitresearch.text import plural
 
 LEVEL, POWER = 0.9, 0.8
@@ -88,8 +89,15 @@ def facts_of(opened: Opened, found: Outcome) -> dict[str, Any]:
         "alpha": alpha,
         "power": POWER,
         "confirm": study.seeds.confirm,
-        "sees": [{"seeds": n, "effect": detectable(noise, n, len(runs), alpha, POWER)} for n in sizes],
+        "sees": [
+            {"seeds": n, "effect": detectable(noise, n, rivals(study, n, len(runs)), alpha, POWER)} for n in sizes
+        ],
     }
+
+
+def rivals(study: Study, seeds: int, baseline: int) -> int:
+    """How many runs a first claim's seeds are compared with: as many in turn with them, or those of the baseline."""
+    return seeds if study.decision.interleave else baseline
 
 
 def told(facts: dict[str, Any]) -> list[str]:

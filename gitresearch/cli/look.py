@@ -18,6 +18,7 @@ from gitresearch.noise import Spread, pooled
 from gitresearch.outcome import Outcome, signed
 from gitresearch.repo import Repo
 from gitresearch.spending import usage_of
+from gitresearch.study import Study
 from gitresearch.text import printable
 from gitresearch.trial import Trial
 
@@ -231,7 +232,8 @@ def standing(opened: Opened, lineage: Lineage) -> list[str]:
         return []
     metric = opened.study.objective.metric
     noise, seeds = noise_of(opened.repo, lineage, calibration), opened.study.seeds.confirm
-    seen = detectable(noise, seeds, len(values(calibration, "baseline")), share(opened.study, 1))
+    against = seeds if opened.study.decision.interleave else len(values(calibration, "baseline"))
+    seen = detectable(noise, seeds, against, share(opened.study, 1))
     out = [
         f"baseline {metric} {base.score:.5g}, noise σ {noise.sd:.2g} ({noise.df} degrees of freedom); "
         f"a confirmation with {seeds} seeds sees {seen:.2g} with power 0.8"
@@ -247,7 +249,19 @@ def standing(opened: Opened, lineage: Lineage) -> list[str]:
         sigmas = f", {abs(change) / noise.sd:.1f} σ" if noise.sd else ""
         sure = "confirmed" if node.summary and node.summary.confirmed else "provisional"
         out.append(f"{name} {signed(change)} ({change / base.score:+.1%}{sigmas}) against the baseline, {sure}")
-    return out
+    return [*out, *in_turn(opened.study, found)]
+
+
+def in_turn(study: Study, best: Outcome | None) -> list[str]:
+    """What the claim of the best saw in turn with its rival, where it was made so: the scores of both may be of other
+    hours."""
+    facts = best.decision if best else {}
+    gain, rival = facts.get("claim_gain"), facts.get("claim_rival")
+    if "claim_beside" not in facts or not (isinstance(gain, float) and isinstance(rival, float) and rival):
+        return []
+    change = -gain if study.objective.direction == "min" else gain
+    of = printable(str(facts["claim_beside"])[:8])
+    return [f"best {signed(change)} ({change / rival:+.1%}) against {of}, in turn with it"]
 
 
 def on_holdout(repo: Repo, lineage: Lineage) -> dict[str, Any]:
