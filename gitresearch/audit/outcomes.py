@@ -8,7 +8,7 @@ from itertools import islice
 from gitresearch import decision, drift, looks
 from gitresearch.curves import MARKS
 from gitresearch.decision import Reference
-from gitresearch.noise import Spread
+from gitresearch.noise import Spread, pooled
 from gitresearch.outcome import (
     DRIFT,
     EARLY_STOP,
@@ -213,6 +213,9 @@ def _claim(study: Study, outcome: Outcome) -> Wrong:
     if min(len(mine), place, n) < 1 or not decision.claimable(study, gain, spread, (len(mine), n)):
         yield "a claim on fresh seeds", f"it has {len(mine)} of {study.seeds.confirm}"
         return
+    own = pooled([mine, decision.beside(outcome, str(facts.get("claim_beside", "")))[:n]])
+    if df < own.df or spread.sd**2 * df < own.sd**2 * own.df * (1 - CLOSE):  # others' seeds are pooled with these
+        yield "a spread that was measured", f"claim_sd {spread.sd:.6g} is less than its own seeds have"
     p, alpha, made = decision.tested(study, place, gain, spread, (len(mine), n))
     seeds = [run for run in outcome.runs if run.purpose == "confirm" and run.status == "ok"][:told]
     gates = looks.claimed_gates(study, seeds, told_noise(study, facts, "claim_gate"))
