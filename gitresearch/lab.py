@@ -29,6 +29,7 @@ from gitresearch.outcome import (
     Failure,
     Outcome,
     Run,
+    mean,
     now,
     summarise,
 )
@@ -156,7 +157,8 @@ class Lab(Books):
         found = decision.verdict(self.study, done, reference)
         if trial.operator == "replicate":
             found = decision.replicated(self.study, found, done, self._scored(trial.parents[0]))
-        return self._record(trial, runs, found, result)
+        left = found.arithmetic.get("look_most", 0) - found.arithmetic.get("look_n", 0)
+        return self._record(trial, _spared(runs, left), found, result)
 
     def _bar(self, trial: Trial, reference: Reference) -> Bar | None:
         """What a trial's first run has to be able to reach; None where only its end can tell."""
@@ -216,6 +218,7 @@ class Lab(Books):
 
     def _claim(self, trial: Trial, head: Outcome, rival: Outcome, others: Sequence[Outcome]) -> Outcome:
         found = decision.claim(self.study, head, rival, others, self.claims_made + 1, self.noise)
+        head = replace(head, runs=_spared(head.runs, self.study.seeds.confirm - found.arithmetic["claim_n"]))
         made = {**head.decision, **found.arithmetic, "claim_at": now()}
         words = {"confirmed": found.confirmed, "reason": found.reason, "label": found.label, "claimed": True}
         summary = summarise(found.status, self.study.objective.metric, head.runs, head.summary.at, **words)
@@ -246,6 +249,14 @@ class Lab(Books):
         """Longer than any assessment can take: a lease that lapsed under way would let another process begin it too."""
         seeds = self.study.seeds
         return (seeds.screen + max(seeds.head, seeds.gate)) * self.study.longest_run
+
+
+def _spared(runs: Sequence[Run], left: int) -> tuple[Run, ...]:
+    """The runs, the last with what the seeds would have taken that were not needed any more: `left` usual ones."""
+    usual = [run.total_seconds for run in runs if run.status == "ok" and not run.of]
+    if left <= 0 or not usual:
+        return tuple(runs)
+    return (*runs[:-1], replace(runs[-1], saved_seconds=round(left * mean(usual), 3), saved_by="look"))
 
 
 def _failed(result: RunResult) -> Verdict:

@@ -177,6 +177,8 @@ def test_a_claim_of_a_worse_head_ends_early_and_what_ran_beside_it_stays(repo: R
     assert (outcome.summary.status, outcome.summary.label) == ("discard", "unconfirmed")
     assert outcome.decision["claim_n"] == 1
     assert [run.purpose for run in outcome.runs] == ["screen", "head", "confirm", "confirm"]
+    assert [run.saved_by for run in outcome.runs] == ["", "", "look", ""]
+    assert outcome.runs[2].saved_seconds == outcome.runs[2].total_seconds  # of the one seed that was left
     pins = Pins(repo.study_base(STUDY) or "", "")
     assert [claim for claim, _ in check(QUESTION, trial, outcome, pins) if claim[:8] != "measured"] == []
 
