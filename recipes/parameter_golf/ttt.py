@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import torch
 from loss import loss
+from parallel import precision
 from torch import Tensor, nn
 
 RATE: Annotated[float, "0..1"] = 0.0  # of SGD; AdamW takes a thirtieth; with 0 nothing is learnt
@@ -15,6 +16,7 @@ LEARN: Annotated[Literal["vectors", "embeddings", "last", "all"], "if RATE"] = "
 OPTIMIZER: Annotated[Literal["sgd", "adamw"], "if RATE"] = "sgd"
 MOMENTUM: Annotated[float, "0..0.95", "if RATE"] = 0.0
 PASSES: Annotated[Literal[1, 2, 3], "if RATE"] = 1  # over every window
+MICRO = 96  # streams that fit a device at once, with what their gradients need
 
 
 def chosen(model: nn.Module) -> list[Tensor]:
@@ -44,11 +46,21 @@ class Learner:
         if not self.weights or new < 1:
             return
         for _ in range(PASSES):
-            with torch.enable_grad():
-                logits, _ = self.model(history[:, :-1])
-                value, _ = loss(logits[:, -new:], history[:, -new:])
-                grads = torch.autograd.grad(value, self.weights, allow_unused=True)
-            for weight, grad in zip(self.weights, grads, strict=True):
-                weight.grad = grad
+            for weight in self.weights:
+                weight.grad = None
+            for part in history.split(MICRO):
+                self._add_gradients(part, new, len(part) / len(history))
             torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
             self.optimizer.step()
+
+    @torch.enable_grad()
+    def _add_gradients(self, history: Tensor, new: int, share: float) -> None:
+        """Those of some streams, which are a share of all."""
+        with precision():
+            logits, _ = self.model(history[:, :-1])
+        value, _ = loss(logits[:, -new:].float(), history[:, -new:])
+        for weight, grad in zip(
+            self.weights, torch.autograd.grad(value * share, self.weights, allow_unused=True), strict=True
+        ):
+            if grad is not None:
+                weight.grad = grad if weight.grad is None else weight.grad + grad

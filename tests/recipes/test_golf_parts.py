@@ -346,3 +346,17 @@ def test_progress_goes_to_whoever_handed_a_descriptor(
             monkeypatch.setenv("RANK", "0")
         parts("train").report(1, 2)
     assert (tmp_path / "told").read_bytes() == (b"" if launched else b"1 2\n")
+
+
+def test_learning_in_parts_is_learning_at_once(parts: Parts) -> None:
+    """More streams than fit a device give the gradients that all of them at once would."""
+    model = parts("model")
+    ttt = parts("ttt", RATE=0.1)
+    history, found = torch.randint(20, (5, 9), generator=torch.Generator().manual_seed(2)), []
+    for micro in (96, 2):
+        torch.manual_seed(1)
+        net = model.GPT(20)
+        parts("ttt", MICRO=micro)
+        ttt.Learner(net).learn(history, 8)
+        found.append(torch.cat([weight.flatten() for weight in net.parameters()]))
+    torch.testing.assert_close(found[0], found[1], atol=1e-6, rtol=1e-5)
