@@ -13,6 +13,7 @@ from typing import Any
 
 from gitresearch.asking import Agent, Price, words
 from gitresearch.errors import GitResearchError
+from gitresearch.outcome import OWN_METRICS
 from gitresearch.tables import TableError, Wrong, choice, read, require
 from gitresearch.text import one_line
 from gitresearch.trial import NAME
@@ -276,6 +277,8 @@ class Study:
         require("specialists", len(set(names)) == len(names), "must have different names")
         for name in names:
             require("specialists", name not in ("baseline", "operator"), f"can't be named {name!r}")
+        printed = bool(self.evaluator.pattern) and self.objective.metric in OWN_METRICS
+        require("objective.metric", not printed, "is the evaluator's to measure: use a hook, or print another name")
         for gate in self.gates if self.evaluator.pattern else ():
             measured = gate.metric == self.objective.metric
             require("gates", measured, f"asks for {gate.metric!r}, and a pattern measures one metric: use a hook")

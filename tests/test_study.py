@@ -104,6 +104,7 @@ def test_every_part_can_be_given() -> None:
         (GOOD.replace("loss=(.*)", "loss"), "evaluator.pattern must have exactly one group"),
         (GOOD.replace("loss=(.*)", "("), "evaluator.pattern is no regular expression"),
         (with_line('hook = "h.py"', "[evaluator]"), "evaluator.hook or pattern: give exactly one"),
+        (GOOD.replace('metric = "loss"', 'metric = "total_seconds"'), "objective.metric is the evaluator's to measure"),
         (GOOD.replace('pattern = "loss=(.*)"', 'hook = "../h.py"'), "evaluator.hook is a file inside"),
         (GOOD.replace('["train.py"]', '"train.py"'), "study.toml:10: specialists.surface must be a list"),
         (GOOD.replace('["train.py"]', "[3]"), "specialists.surface must be a string, not 3"),
