@@ -162,11 +162,17 @@ class Books:
             summary = known.summary if (known := self.lineage.get(oid)) else None
         return Reference(oid[:8], summary.score, summary.n) if summary and summary.score is not None else None
 
+    @property
+    def rival(self) -> Trial:
+        """What a claim is made against: the last confirmed trial, or the baseline."""
+        with self.lock:
+            best = self.lineage.best
+        return best.trial if best else self.baseline
+
     def _rivals(self, trial: Trial) -> tuple[Outcome, list[Outcome]]:
-        """What a keep's claim is made against, and what else is known of the noise."""
-        best = self.lineage.best
-        rival = self.details[best.trial.oid if best else self.baseline.oid]
-        return rival, [o for oid, o in self.details.items() if oid not in (trial.oid, best.trial.oid if best else "")]
+        """The rival of a keep's claim, and what else is known of the noise."""
+        rival = self.rival.oid
+        return self.details[rival], [o for oid, o in self.details.items() if oid not in (trial.oid, rival)]
 
     @contextmanager
     def _books(self, oid: str) -> Iterator[Outcome | None]:

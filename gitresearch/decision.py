@@ -49,6 +49,7 @@ from gitresearch.outcome import (
     Summary,
     firsthand,
     mean,
+    own,
     signed,
     stdev,
 )
@@ -95,10 +96,7 @@ def counting(runs: Sequence[Run]) -> Sequence[Run]:
 def shortfall(study: Study, outcome: Outcome) -> float:
     """By what share of a gate, or of the cap on bytes, a blocked trial missed it: the worst one, by the mean, or where
     that passes by its bound. Infinite where that was not measured: a run that overran its budget was stopped there."""
-    cap, size = (
-        study.budget.artefact_bytes,
-        max((run.artefact_bytes for run in firsthand(outcome.runs) if not run.of), default=0),
-    )
+    cap, size = study.budget.artefact_bytes, max((run.artefact_bytes for run in own(outcome.runs)), default=0)
     found = [(size - cap) / cap] if cap and size > cap else []
     for number, at in enumerate(at_gates(study.gates, counting(outcome.runs), {}, 0.5), 1):
         bound = outcome.decision.get(f"gate_{number}_bound")
@@ -290,12 +288,11 @@ def claim(
         "claim_alpha": alpha,
         "claim_verdict": found,
     } | gate_facts("claim_gate", gates)
-    turns = " in turn" if beside(head, _oid(rival)) else ""
-    if turns:
+    on = plural(len(mine), "fresh seed")
+    if beside(head, _oid(rival)):
         arithmetic |= {"claim_beside": _oid(rival)}
-    told = (
-        f"{signed(mean(mine) - mean(theirs))} vs {rival_name} on {plural(len(mine), 'fresh seed')}{turns}, p = {p:.2g}"
-    )
+        on += " in turn"
+    told = f"{signed(mean(mine) - mean(theirs))} vs {rival_name} on {on}, p = {p:.2g}"
     if bars:
         told = f"{bars[0]}; {told}"
     if found == "rolled back":
@@ -374,6 +371,12 @@ def detectable(spread: Spread, n: int, k: int, alpha: float, power: float = 0.8)
     units: (t_α + t_β)·s·√(1/n + 1/k). The two t in place of the noncentral one err by a few per cent."""
     both = t_above(alpha, spread.df) + t_above(1 - power, spread.df)
     return both * spread.sd * math.sqrt(1 / n + 1 / k) if spread.sd else 0.0
+
+
+def first_claim_sees(study: Study, spread: Spread, n: int, baseline: int, power: float = 0.8) -> float:
+    """The smallest effect that a first claim of n seeds sees against so many of the baseline, or with `interleave`
+    against n in turn with its own."""
+    return detectable(spread, n, n if study.decision.interleave else baseline, share(study, 1), power)
 
 
 def share(study: Study, number: int) -> float:

@@ -59,13 +59,22 @@ class Lab(Books):
         self.runs, self.experience = runs, Experience(study, repo.outcome)
         super().__init__(repo, study, base)
 
-    def _run(self, trial: Trial, purpose: str, cancel: threading.Event | None, bar: Bar | None = None) -> RunResult:
-        """One run on a seed drawn now: every run of the lab begins here, and is on record first."""
+    def _run(
+        self,
+        trial: Trial,
+        purpose: str,
+        cancel: threading.Event | None,
+        bar: Bar | None = None,
+        of: Trial | None = None,
+    ) -> RunResult:
+        """One run on a seed drawn now: every run of the lab begins here, and is on record first. It is for the outcome
+        of `trial`, and of that trial unless `of` is another."""
         seed = draw_seed()
         if bar is not None and seed % curves.CHECKED == 0:
             bar = replace(bar, let_on=True)
         self.repo.start(trial.oid, seed, purpose)
-        return self.runs.run(trial, seed, purpose, cancel, bar)
+        result = self.runs.run(of or trial, seed, purpose, cancel, bar)
+        return replace(result, run=replace(result.run, of=of.oid)) if of else result
 
     def calibrate(self, cancel: threading.Event | None = None) -> Outcome | None:
         """One more seed of the baseline, recorded at once. None where it was cancelled.
@@ -204,16 +213,12 @@ class Lab(Books):
     def _run_rival(self, trial: Trial, cancel: threading.Event | None) -> bool:
         """One run of what a keep's claim is made against, on record beside the claim's; False where it was cancelled.
         Whatever comes of it, the claim goes on."""
-        with self.lock:
-            rival = (self.lineage.best or self.lineage[self.baseline.oid]).trial
-        seed = draw_seed()
-        self.repo.start(trial.oid, seed, RIVAL)
-        result = self.runs.run(rival, seed, RIVAL, cancel)
+        result = self._run(trial, RIVAL, cancel, of=self.rival)
         if _cancelled(cancel, result):
             return False
         with self._books(trial.oid) as before:
             if before is not None:
-                self._write(trial, folded(replace(before, runs=(*before.runs, replace(result.run, of=rival.oid)))))
+                self._write(trial, folded(replace(before, runs=(*before.runs, result.run))))
         return True
 
     def _claim(self, trial: Trial, head: Outcome, rival: Outcome, others: Sequence[Outcome]) -> Outcome:

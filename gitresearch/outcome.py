@@ -299,6 +299,11 @@ def firsthand(runs: Sequence[Run]) -> Sequence[Run]:
     return [run for run in runs if run.purpose != REPRODUCE] or runs
 
 
+def own(runs: Sequence[Run]) -> Sequence[Run]:
+    """Those of them that are of the trial itself: a claim's rival ran beside it."""
+    return [run for run in firsthand(runs) if run.purpose != RIVAL]
+
+
 def is_witness(outcome: Outcome) -> bool:
     """Whether an outcome says only how another's looked when it was measured again."""
     return bool(outcome.runs) and all(run.purpose == REPRODUCE for run in outcome.runs)

@@ -19,10 +19,10 @@ from gitresearch.outcome import (
     TIMES,
     Outcome,
     Run,
-    firsthand,
     is_revoked,
     is_witness,
     mean,
+    own,
     summarise,
 )
 from gitresearch.study import Study
@@ -54,7 +54,7 @@ def check(study: Study, trial: Trial, outcome: Outcome, pins: Pins) -> Wrong:
     if is_revoked(outcome) or is_witness(outcome):
         return
     # How a run on the holdout ended, or one of a claim's rival, is no part of the verdict.
-    decided = tuple(run for run in firsthand(outcome.runs) if run.purpose not in (HOLDOUT, RIVAL))
+    decided = tuple(run for run in own(outcome.runs) if run.purpose != HOLDOUT)
     yield from _status(study, trial, replace(outcome, runs=decided))
     if "claim" in outcome.decision:
         yield from _claim(study, outcome)
@@ -213,8 +213,8 @@ def _claim(study: Study, outcome: Outcome) -> Wrong:
     if min(len(mine), place, n) < 1 or not decision.claimable(study, gain, spread, (len(mine), n)):
         yield "a claim on fresh seeds", f"it has {len(mine)} of {study.seeds.confirm}"
         return
-    own = pooled([mine, decision.beside(outcome, str(facts.get("claim_beside", "")))[:n]])
-    if df < own.df or spread.sd**2 * df < own.sd**2 * own.df * (1 - CLOSE):  # others' seeds are pooled with these
+    least = pooled([mine, decision.beside(outcome, str(facts.get("claim_beside", "")))[:n]])
+    if df < least.df or spread.sd**2 * df < least.sd**2 * least.df * (1 - CLOSE):  # others' seeds are pooled with these
         yield "a spread that was measured", f"claim_sd {spread.sd:.6g} is less than its own seeds have"
     p, alpha, made = decision.tested(study, place, gain, spread, (len(mine), n))
     seeds = [run for run in outcome.runs if run.purpose == "confirm" and run.status == "ok"][:told]

@@ -8,13 +8,12 @@ from gitresearch.cli.context import Opened, open_study, say
 from gitresearch.cli.look import as_json, emit, noise_of
 from gitresearch.cli.progress import choose_progress
 from gitresearch.cli.work import attended, open_lab
-from gitresearch.decision import detectable, share, values
+from gitresearch.decision import first_claim_sees, share, values
 from gitresearch.errors import GitResearchError
 from gitresearch.lab import Lab
 from gitresearch.loop import Stop
 from gitresearch.noise import Spread, sd_interval
 from gitresearch.outcome import Outcome, mean, stdev
-from gitresearch.study import Study
 from gitresearch.text import plural
 
 LEVEL, POWER = 0.9, 0.8
@@ -76,7 +75,6 @@ def facts_of(opened: Opened, found: Outcome) -> dict[str, Any]:
     own = Spread(stdev(runs), len(runs) - 1)
     noise = noise_of(opened.repo, opened.kept(), found)
     low, high = sd_interval(own.sd, own.df, LEVEL)
-    alpha = share(study, 1)
     sizes = sorted({*SIZES, study.seeds.confirm})
     return {
         "metric": study.objective.metric,
@@ -86,18 +84,11 @@ def facts_of(opened: Opened, found: Outcome) -> dict[str, Any]:
         "sd_interval": [low, high],
         "level": LEVEL,
         "noise": {"sd": noise.sd, "df": noise.df},
-        "alpha": alpha,
+        "alpha": share(study, 1),
         "power": POWER,
         "confirm": study.seeds.confirm,
-        "sees": [
-            {"seeds": n, "effect": detectable(noise, n, rivals(study, n, len(runs)), alpha, POWER)} for n in sizes
-        ],
+        "sees": [{"seeds": n, "effect": first_claim_sees(study, noise, n, len(runs), POWER)} for n in sizes],
     }
-
-
-def rivals(study: Study, seeds: int, baseline: int) -> int:
-    """How many runs a first claim's seeds are compared with: as many in turn with them, or those of the baseline."""
-    return seeds if study.decision.interleave else baseline
 
 
 def told(facts: dict[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ import tomli
 from gitresearch import drift, holdout, witness
 from gitresearch.cli import render
 from gitresearch.cli.context import Opened, changed_since, open_study, say, without_lineage
-from gitresearch.decision import FRESH, detectable, share, values
+from gitresearch.decision import FRESH, first_claim_sees, values
 from gitresearch.errors import GitResearchError
 from gitresearch.lineage import Lineage, Node
 from gitresearch.noise import Spread, pooled
@@ -232,8 +232,7 @@ def standing(opened: Opened, lineage: Lineage) -> list[str]:
         return []
     metric = opened.study.objective.metric
     noise, seeds = noise_of(opened.repo, lineage, calibration), opened.study.seeds.confirm
-    against = seeds if opened.study.decision.interleave else len(values(calibration, "baseline"))
-    seen = detectable(noise, seeds, against, share(opened.study, 1))
+    seen = first_claim_sees(opened.study, noise, seeds, len(values(calibration, "baseline")))
     out = [
         f"baseline {metric} {base.score:.5g}, noise σ {noise.sd:.2g} ({noise.df} degrees of freedom); "
         f"a confirmation with {seeds} seeds sees {seen:.2g} with power 0.8"

@@ -7,7 +7,7 @@ Bayesian optimisation: Gardner et al. 2014, ICML).
 
 from collections.abc import Mapping, Sequence
 
-from gitresearch.outcome import Outcome, Run, firsthand
+from gitresearch.outcome import Outcome, Run, own
 from gitresearch.study import Study
 
 OVER = 0.1  # a run that is stopped at its limit would have needed more: so much at least, as a share of the limit
@@ -18,7 +18,7 @@ Margins = Mapping[str, Sequence[float]]  # by limit: of each run, as a share of 
 
 def margins(study: Study, outcome: Outcome) -> dict[str, list[float]]:
     """What the runs of an outcome left of each limit. Limits that nothing was measured of are left out."""
-    runs, budget = [run for run in firsthand(outcome.runs) if not run.of], study.budget
+    runs, budget = own(outcome.runs), study.budget
     found = {
         "bytes": [1 - size / budget.artefact_bytes for run in runs if budget.artefact_bytes and (size := _size(run))],
         "train_seconds": _seconds(runs, "train_seconds", budget.train_seconds),
