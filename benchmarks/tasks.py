@@ -67,9 +67,8 @@ def found(top: Path) -> dict[str, Any]:
     start = next(trial for trial in trials if trial["status"] == "baseline")
     best = status["best"] or start
     way = 1 if direction == "min" else -1
-    gain = (start["score"] - best["score"]) * way
-    if (ratio := in_turn(top, best["trial"], way)) is not None:
-        gain = (start["score"] - ratio * start["score"]) * way
+    ratio = in_turn(top, best["trial"], way)
+    gain = way * start["score"] * (1 - ratio) if ratio else way * (start["score"] - best["score"])
     return {
         "metric": best["metric"],
         "start": start["score"],
@@ -83,16 +82,16 @@ def found(top: Path) -> dict[str, Any]:
     }
 
 
-def in_turn(top: Path, trial: str, way: int) -> float | None:
-    """A best trial's score over the start's, by the runs in turn of its claim and of those before it; None where a
-    claim has none."""
+def in_turn(top: Path, trial: str, way: int) -> float:
+    """A best trial's score over the start's, by the runs in turn of its claim and of those before it; 0 where a claim
+    has none."""
     ratio = 1.0
     while "claim" in (facts := json.loads(call(top, "show", trial, "--json"))["decision"]):
         if "claim_beside" not in facts:
-            return None
+            return 0.0
         ratio *= 1 - way * facts["claim_gain"] / facts["claim_rival"]
         trial = facts["claim_beside"]
-    return ratio if ratio != 1.0 else None
+    return ratio
 
 
 def half(sd: float, n: int) -> float:

@@ -59,8 +59,7 @@ class Learner:
         with precision():
             logits, _ = self.model(history[:, :-1])
         value, _ = loss(logits[:, -new:].float(), history[:, -new:])
-        for weight, grad in zip(
-            self.weights, torch.autograd.grad(value * share, self.weights, allow_unused=True), strict=True
-        ):
+        grads = torch.autograd.grad(value * share, self.weights, allow_unused=True)
+        for weight, grad in zip(self.weights, grads, strict=True):
             if grad is not None:
                 weight.grad = grad if weight.grad is None else weight.grad + grad

@@ -99,31 +99,31 @@ class Text:
         self.size = max(1, int(share * TEXT_BYTES))
         self.total = sum(path.stat().st_size for path in files)
         self.weight, self.stream = weight, documents(files, rank, world)
-        self.seen: set[int] = set()  # of sentences in what is in view
 
     def cut(self, cutter: Cutter) -> Source:
         """The next `size` characters, or the whole text where it is shorter."""
         texts, length = [], 0
-        self.seen.clear()
+        seen: set[int] = set()  # sentences of what is in view
         while length < min(self.size, self.total):
             text = next(self.stream)[: self.size - length]
             length += len(text) + len(BETWEEN)
-            texts.append(f"{self._unseen(text) if DEDUP else text}{BETWEEN}")
+            texts.append(f"{_unseen(text, seen) if DEDUP else text}{BETWEEN}")
         found = cutter([piece for text in texts for piece in pieces(text)])
         kept = [piece for piece in found if len(piece)]
         starts = torch.tensor([0, *(len(piece) for piece in kept)]).cumsum(0)[:-1]
         tokens = torch.cat(kept)
         return Source(tokens, starts if BEGIN != "anywhere" else torch.arange(len(tokens)), self.weight * self.size)
 
-    def _unseen(self, text: str) -> str:
-        """A document without the sentences that stood in one before."""
-        kept = []
-        for sentence in SENTENCE_END.split(text):
-            key = hash(sentence)
-            if len(sentence) < 40 or key not in self.seen:
-                kept.append(sentence)
-            self.seen.add(key)
-        return " ".join(kept)
+
+def _unseen(text: str, seen: set[int]) -> str:
+    """A document without the sentences that stood in one before."""
+    kept = []
+    for sentence in SENTENCE_END.split(text):
+        key = hash(sentence)
+        if len(sentence) < 40 or key not in seen:
+            kept.append(sentence)
+        seen.add(key)
+    return " ".join(kept)
 
 
 def pieces(text: str) -> list[str]:

@@ -15,9 +15,7 @@ from torch import Tensor, nn
 WIDTH: Annotated[int, "32..256 step 16"] = 64  # D
 DEPTH: Annotated[int, "1..6"] = 2  # blocks; at a fixed budget a deeper net takes fewer steps
 HEADS: Literal[1, 2, 4, 8] = 4  # H; it must divide WIDTH
-SHARED_BY: Literal[1, 2, 4, 8] = (
-    1  # query heads to a key and value head: 1 is multi-head, HEADS and more multi-query (GQA)
-)
+SHARED_BY: Literal[1, 2, 4, 8] = 1  # query heads to a key and value head: 1 is multi-head, from HEADS on multi-query
 WINDOW: Annotated[Literal[8, 16, 32, 64], "if WINDOWS != L"] = 32  # tokens that a short layer attends to
 WINDOWS: Literal["L", "SL", "SSSL"] = "L"  # short and long layers in turn; the last is always long
 MLP_RATIO: Literal[1, 2, 3, 4] = 4  # hidden width of the feed-forward layer over D
@@ -231,6 +229,5 @@ class GPT(nn.Module):
 
     def new_cache(self, rows: int, length: int, device: torch.device | str = "cpu") -> Cache:
         """An empty cache for so many rows and tokens."""
-        shared, size = groups(), WIDTH // HEADS
-        shape = (rows, shared, length, size)
+        shape = (rows, groups(), length, WIDTH // HEADS)
         return [(torch.zeros(shape, device=device), torch.zeros(shape, device=device)) for _ in self.blocks]
