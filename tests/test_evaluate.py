@@ -23,7 +23,7 @@ from gitresearch.accelerator import Accelerators
 from gitresearch.curves import Bar
 from gitresearch.errors import GitResearchError
 from gitresearch.evaluate import Evaluator, RunResult
-from gitresearch.hooks import HookFault, strict_reply
+from gitresearch.hooks import Hook, HookFault, strict_reply
 from gitresearch.outcome import Outcome
 from gitresearch.repo import Repo
 from gitresearch.sandbox import Sandbox
@@ -230,6 +230,21 @@ def test_a_study_scored_by_all_its_time_counts_predicting_too(bench: Make) -> No
 
     assert run.metrics["total_seconds"] == pytest.approx(run.train_seconds + run.eval_seconds, abs=0.002)
     assert run.metrics["total_seconds"] > max(run.train_seconds, run.eval_seconds) > 0
+
+
+def test_a_data_folder_is_meant_from_where_its_user_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hook runs in a folder of its own, where `data` would be another; a name that is empty names none."""
+    (tmp_path / "hook").mkdir()
+    program = tmp_path / "hook" / "hook.py"
+    program.write_text(
+        "import json, os, sys\nsys.stdin.read()\n"
+        "print(json.dumps({k: v for k, v in os.environ.items() if k.startswith('GITRESEARCH_DATA_')}))"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GITRESEARCH_DATA_ONE", "data")
+    monkeypatch.setenv("GITRESEARCH_DATA_TWO", "")
+    found = Hook(program, {}, 20).call("prepare", {})
+    assert (found["GITRESEARCH_DATA_ONE"], found["GITRESEARCH_DATA_TWO"]) == (str(tmp_path / "data"), "")
 
 
 def test_a_hook_measures_nothing_of_the_evaluators(bench: Make) -> None:

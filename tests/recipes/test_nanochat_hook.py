@@ -73,6 +73,19 @@ def test_claiming_more_than_all_probability_gains_nothing(held_out: Path, artefa
     assert loud == pytest.approx(plain, abs=1e-4)
 
 
+def test_logits_as_large_as_there_are_have_a_score(held_out: Path, artefact: Path) -> None:
+    """Finite numbers whose difference is none in 32 bits are a prediction like any other, and no fault of the hook's."""
+
+    def sure(rows: Rows) -> Any:
+        logits = np.full(uniform(rows).shape, -3e38, dtype="<f4")
+        logits[:, 0] = 3e38
+        return logits
+
+    metrics = scored(held_out, artefact, served(sure))["metrics"]
+    assert metrics["val_bpb"] > 1e37
+    assert math.isfinite(metrics["val_bpb"])
+
+
 def test_no_token_is_told_before_it_is_predicted(held_out: Path, artefact: Path) -> None:
     """What a predictor has when it must answer is the prompt, then the prompt and the tokens before this one: never the
     last token of any continuation."""
