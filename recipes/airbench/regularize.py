@@ -33,10 +33,8 @@ class Average:
             return
         self.updates += 1
         decay = AVERAGE_DECAY**AVERAGE_EVERY
-        if AVERAGE == "lookahead":
-            new = 1 - decay * progress**3
-        else:  # a plain mean at first, or what the average began with, the untrained weights, would stay in it
-            new = max(1 - decay, 1 / self.updates)
+        # Of the other a plain mean at first, or what it began with, the untrained weights, would stay in it.
+        new = 1 - decay * progress**3 if AVERAGE == "lookahead" else max(1 - decay, 1 / self.updates)
         for name, value in self._floats(model):
             self.slow[name].lerp_(value, new)
             if AVERAGE == "lookahead":

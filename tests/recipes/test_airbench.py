@@ -298,7 +298,9 @@ def test_small_images_go_through_any_pooling(recipe: Load, pool: str, size: int)
     parts = recipe(POOL=pool, STRIDE=2, STAGES=3, WHITEN=2, RESOLUTION=size)
     model, images = parts["model"].Net(), some()[0]
     model.see(images)
-    assert model.eval()(parts["augment"].resize(model.normalise(images), size)).shape == (96, 10)
+    shown = parts["augment"].resize(model.normalise(images), size)
+    assert torch.equal(model.whiten.weight, parts["model"].patch_filters(shown, 2))
+    assert model.eval()(shown).shape == (96, 10)
 
 
 def test_an_epoch_shows_every_image_once(recipe: Load) -> None:

@@ -74,7 +74,7 @@ def test_claiming_more_than_all_probability_gains_nothing(held_out: Path, artefa
 
 
 def test_logits_as_large_as_there_are_have_a_score(held_out: Path, artefact: Path) -> None:
-    """Finite numbers whose difference is none in 32 bits are a prediction like any other, and no fault of the hook's."""
+    """Finite numbers whose difference is none in 32 bits are a prediction like any other, no fault of the hook's."""
 
     def sure(rows: Rows) -> Any:
         logits = np.full(uniform(rows).shape, -3e38, dtype="<f4")

@@ -89,6 +89,18 @@ def test_what_stands_twice_is_left_out(parts: Parts, data_folder: Path) -> None:
     assert left[1] < 0.6 * left[0]
 
 
+def test_a_text_that_begins_anew_is_no_repetition(parts: Parts, data_folder: Path) -> None:
+    """With DEDUP a source that is short is cut again as it was: what counts is what stands twice in view."""
+    made, data = cutter(parts), parts("data", DEDUP=True)
+    (data_folder / "novel.txt").write_text(
+        "\n\n".join(f"Document {i}, which has a sentence as long as this. It ends." for i in range(20))
+    )
+    text = data.Text([data_folder / "novel.txt"], 1.0, 1.0, 0, 1)
+    first, second = (len(text.cut(made).tokens) for _ in range(2))
+
+    assert second > 0.8 * first
+
+
 def test_text_is_read_on_when_it_was_seen(parts: Parts, data_folder: Path) -> None:
     """With RENEW other text is cut once the first has been used up; processes take documents of their own."""
     made = cutter(parts)
