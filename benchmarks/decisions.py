@@ -96,7 +96,7 @@ class Simulated:
     trials: int = 0
     made: int = 0  # claims
     since: int = 0  # keeps since the last claim
-    idle: int = 0  # trials since the last keep
+    idle: int = 0  # trials since the last keep or claim
     promotions: int = 0
     wrong: int = 0
     search: int = 0  # runs of trials, without calibration and claims
@@ -169,7 +169,7 @@ class Simulated:
             mine = replace(mine, runs=runs, summary=summarise("keep", "loss", runs, ""))
             if decision.claim_due(self.study, mine, rival, others):
                 break
-        self.made, self.since = self.made + 1, 0
+        self.made, self.since, self.idle = self.made + 1, 0, 0
         found = decision.claim(self.study, mine, rival, others, self.made, known_noise(self.study, self.kept[0]))
         if found.status == "keep":
             facts = {**mine.decision, **found.arithmetic}
