@@ -2,7 +2,7 @@
 
     GITRESEARCH_DATA=… GITRESEARCH_ARTEFACT=… GITRESEARCH_SEED=1 GITRESEARCH_TRAIN_SECONDS=20 python train.py
 
-On several GPUs: python -m torch.distributed.run --standalone --nproc_per_node 8 train.py
+With several GPUs each has a process of its own (system.PROCESSES).
 The clock is the evaluator's kind: CPU seconds of this process, or the wall's where a GPU is held. All of it counts,
 torch's import and the tokenizer too.
 """
@@ -98,4 +98,4 @@ def train() -> None:
 
 
 if __name__ == "__main__":
-    train()
+    system.together(train)

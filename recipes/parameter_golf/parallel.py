@@ -1,4 +1,4 @@
-"""Where it runs: one core, or one to eight GPUs with a process each (`python -m torch.distributed.run train.py`).
+"""Where it runs: one core, or one to eight GPUs with a process each.
 
 The processes draw different windows and average their gradients, so that a step is the same step on any number of
 them, up to rounding. What one of them decides by its clock all must decide alike: the longest time counts.
@@ -6,14 +6,19 @@ them, up to rounding. What one of them decides by its clock all must decide alik
 
 import contextlib
 import os
+import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 
 import torch
 import torch.distributed as dist
+import torch.multiprocessing as mp
 from torch import nn
 
 DEVICE = "cpu"  # or "cuda"
+PROCESSES = 1  # that train together; 0 is one for each GPU
 CLOCK = "cpu"  # as the study's: CPU seconds of this process, or "wall"
 _BEGAN = time.monotonic()
 
@@ -55,8 +60,29 @@ def device() -> str:
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if DEVICE == "cuda" else DEVICE
 
 
+def together(train: Callable[[], None]) -> None:
+    """Train in so many processes, in this one where one is enough. The first of several says how far they are."""
+    if "RANK" in os.environ:  # torchrun made this one of several, and did not hand on the descriptor
+        os.environ.pop("GITRESEARCH_PROGRESS", None)
+    elif (world := PROCESSES or torch.cuda.device_count()) > 1:
+        channel = os.environ.pop("GITRESEARCH_PROGRESS", "")
+        told = Connection(int(channel), readable=False) if channel else None
+        with tempfile.TemporaryDirectory() as folder:
+            mp.spawn(_one, (world, f"file://{folder}/meet", told, train), world)
+        return
+    train()
+
+
+def _one(rank: int, world: int, meet: str, told: Connection | None, train: Callable[[], None]) -> None:
+    """Train as one of several processes."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "MEET": meet}
+    if told is not None and rank == 0:
+        os.environ["GITRESEARCH_PROGRESS"] = str(told.fileno())
+    train()
+
+
 def join() -> Team:
-    """The team that torch.distributed.run made of this process, or this process alone."""
+    """The team that `together` or torchrun made of this process, or this process alone."""
     place = device()
     if DEVICE == "cpu":
         torch.set_num_threads(1)
@@ -64,8 +90,10 @@ def join() -> Team:
         torch.cuda.set_device(place)
     if "WORLD_SIZE" not in os.environ:
         return Team(device=place)
-    dist.init_process_group("nccl" if DEVICE == "cuda" else "gloo")
-    return Team(dist.get_rank(), dist.get_world_size(), place)
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    meet = os.environ.get("MEET", "env://")
+    dist.init_process_group("nccl" if DEVICE == "cuda" else "gloo", meet, rank=rank, world_size=world)
+    return Team(rank, world, place)
 
 
 def precision() -> contextlib.AbstractContextManager[object]:

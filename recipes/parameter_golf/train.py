@@ -19,7 +19,7 @@ from data import Supply, read_text
 from loss import loss
 from model import GPT
 from optimizer import GRAD_CLIP, make_optimizers
-from parallel import Team, join, precision
+from parallel import Team, join, precision, together
 from quantize import pack, rounded
 from regularize import Average
 from schedule import rate
@@ -63,10 +63,8 @@ def learn(model: torch.nn.Module, inputs: Tensor, targets: Tensor, team: Team) -
 
 def report(step: int, total: int, value: str = "") -> None:
     """Tell the evaluator how far the run is, and the bits per byte of late, so that a doomed one can end early. The
-    total is the number of steps that will be reached: the clock may end training before STEPS. What a launcher
-    starts, be it one process, was not handed the descriptor."""
-    channel = os.environ.get("GITRESEARCH_PROGRESS")
-    if channel and "RANK" not in os.environ:
+    total is the number of steps that will be reached: the clock may end training before STEPS."""
+    if channel := os.environ.get("GITRESEARCH_PROGRESS"):
         os.write(int(channel), f"{step} {total} {value}".rstrip().encode() + b"\n")
 
 
@@ -129,4 +127,4 @@ def write(weights: dict[str, Tensor], merges: list[tuple[str, str]]) -> None:
 
 
 if __name__ == "__main__":
-    train()
+    together(train)

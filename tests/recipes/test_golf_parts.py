@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -312,27 +313,33 @@ def test_two_processes_make_the_step_of_one(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_it_trains_on_token_files_on_one_process_and_on_two(tmp_path: Path, processes: int) -> None:
-    """The full scale's path through train.py and predict.py, at a tiny size on the CPU."""
-    tree = tmp_path / "tree"
+    """The full scale's path through train.py and predict.py, at a tiny size on the CPU. One process says how far it is,
+    on the descriptor that the first was handed."""
+    tree, small = tmp_path / "tree", [("TEXT = True", "TEXT = False"), ("= 512", "= 300")]
+    small += [('step 50"] = 400', 'step 50"] = 30'), ("PROCESSES = 1", f"PROCESSES = {processes}")]
     tree.mkdir()
     for path in RECIPE.glob("*.py"):
         text = path.read_text("utf-8")
-        for old, new in (("TEXT = True", "TEXT = False"), ("= 512", "= 300"), ('step 50"] = 400', 'step 50"] = 30')):
+        for old, new in small:
             text = text.replace(old, new)
         (tree / path.name).write_text(text, "utf-8")
     shard(tmp_path / "data" / "train_1.bin", np.arange(5000) % 300)
     (tmp_path / "artefact").mkdir()
     env = {**os.environ, "GITRESEARCH_DATA": str(tmp_path / "data"), "GITRESEARCH_ARTEFACT": str(tmp_path / "artefact")}
     env |= {"GITRESEARCH_SEED": "1", "GITRESEARCH_TRAIN_SECONDS": "60", "OMP_NUM_THREADS": "1"}
-    team = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
-    run = {"cwd": tree, "env": env, "capture_output": True}
-    done = subprocess.run([sys.executable, *team, "train.py"], text=True, check=True, **run)
+    run = {"cwd": tree, "capture_output": True, "check": True}
+    ours, theirs = socket.socketpair()
+    told = env | {"GITRESEARCH_PROGRESS": str(theirs.fileno())}
+    done = subprocess.run([sys.executable, "train.py"], text=True, env=told, pass_fds=[theirs.fileno()], **run)
+    theirs.close()
     assert f"seen by each of {processes}" in done.stdout
+    assert [line.split()[:2] for line in ours.makefile()] == [[step, "30"] for step in ("0", "10", "20", "30")]
+    ours.close()
 
     asked = json.dumps({"streams": 2, "steps": 3, "vocab": 300}).encode() + b"\n" + np.arange(4, dtype="<i4").tobytes()
-    told = subprocess.run([sys.executable, "predict.py"], input=asked, check=True, **run)
-    assert np.isfinite(np.frombuffer(told.stdout, dtype="<f4")).all()
-    assert len(told.stdout) == 4 * 2 * 3 * 300
+    found = subprocess.run([sys.executable, "predict.py"], input=asked, env=env, **run)
+    assert np.isfinite(np.frombuffer(found.stdout, dtype="<f4")).all()
+    assert len(found.stdout) == 4 * 2 * 3 * 300
 
 
 @pytest.mark.parametrize("launched", [False, True])
@@ -344,7 +351,7 @@ def test_progress_goes_to_whoever_handed_a_descriptor(
         monkeypatch.setenv("GITRESEARCH_PROGRESS", str(told.fileno()))
         if launched:
             monkeypatch.setenv("RANK", "0")
-        parts("train").report(1, 2)
+        parts("parallel").together(lambda: parts("train").report(1, 2))
     assert (tmp_path / "told").read_bytes() == (b"" if launched else b"1 2\n")
 
 

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tomllib
@@ -158,12 +159,12 @@ SMALL = {
     "nano/schedule.py": {"STEPS": "8"},
     "nano/tokenizer.py": {"VOCAB": "320"},
     "nano/data.py": {"SEQUENCE": "32", "BATCH": "4", "TEXT_BYTES": "2000"},
-    "nano/system.py": {"DEVICE": '"cpu"', "COMPILE": "False"},
+    "nano/system.py": {"DEVICE": '"cpu"', "COMPILE": "False", "PROCESSES": "2"},
 }
 
 
 def full_program(tree: Path) -> None:
-    """The recipe with the full scale's constants, but for sizes, the device and the compiler."""
+    """The recipe with the full scale's constants, but for sizes, the device, the compiler and the processes."""
     shutil.copytree(TOP / ROOT, tree, ignore=shutil.ignore_patterns("__pycache__"))
     wanted = tomllib.loads((tree / "full/constants.toml").read_text("utf-8"))
     for file, constants in wanted.items():
@@ -177,7 +178,7 @@ def full_program(tree: Path) -> None:
 
 @pytest.mark.slow
 def test_the_full_scale_program_trains_in_two_processes_and_has_a_core(tmp_path: Path) -> None:
-    """torchrun over gloo, bfloat16, text read on from two kinds of files; the 22 tasks' bundle is scored as core."""
+    """Over gloo, bfloat16, text read on from two kinds of files; the 22 tasks' bundle is scored as core."""
     standalone = module(HERE / "standalone_nanochat.py", "standalone_nanochat")
     hook = module(TOP / "evaluator_hooks/nanochat/hook.py", "nanochat_hook")
     tree, artefact, provided = tmp_path / "tree", tmp_path / "artefact", tmp_path / "provided"
@@ -195,8 +196,13 @@ def test_the_full_scale_program_trains_in_two_processes_and_has_a_core(tmp_path:
     splits = hook.answer("prepare", {"cache": "", "settings": settings})
     env = os.environ | {"GITRESEARCH_DATA": splits["train"], "GITRESEARCH_ARTEFACT": str(artefact)}
     env |= {"GITRESEARCH_SEED": "3", "GITRESEARCH_TRAIN_SECONDS": "600", "PYTHONDONTWRITEBYTECODE": "1"}
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "train.py"]
-    subprocess.run(torchrun, cwd=tree, env=env, check=True, timeout=300)
+    ours, theirs = socket.socketpair()
+    told = env | {"GITRESEARCH_PROGRESS": str(theirs.fileno())}
+    train, handed = [sys.executable, "train.py"], [theirs.fileno()]
+    subprocess.run(train, cwd=tree, env=told, pass_fds=handed, check=True, timeout=300)
+    theirs.close()
+    assert [line.split()[:2] for line in ours.makefile()] == [["8", "8"]]
+    ours.close()
     to_trial, theirs = os.pipe(), os.pipe()
     predict = subprocess.Popen([sys.executable, "predict.py"], cwd=tree, env=env, stdin=to_trial[0], stdout=theirs[1])
     os.close(to_trial[0])

@@ -1,19 +1,24 @@
 """What the program runs on: device, processes, precision, compilation, and how a step is cut into smaller ones.
 
-One process is the plain case. Under torchrun each process holds one device and a share of the batch, and gradients are
-averaged (DistributedDataParallel). What is asked for and not there is an error with the command to type, never a silent
+One process is the plain case. Of several each holds one device and a share of the batch, and gradients are averaged
+(DistributedDataParallel). What is asked for and not there is an error with the command to type, never a silent
 change.
 """
 
 import contextlib
 import os
+import tempfile
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 from typing import Annotated, Any, Literal
 
 import torch
 import torch.distributed as dist
+import torch.multiprocessing as mp
 from torch import nn
 
 DEVICE = "cpu"  # or "cuda"
+PROCESSES = 1  # that train together; 0 is one for each GPU
 PRECISION: Literal["float32", "bfloat16"] = "float32"  # of the arithmetic; the weights stay float32
 COMPILE: bool = False  # torch.compile; at mini scale it costs more than it gains
 ACCUMULATE: Annotated[int, "1..4"] = 1  # parts that a step's batch is cut into
@@ -40,7 +45,8 @@ class System:
             torch.cuda.set_device(self.device)
             torch.backends.cuda.matmul.allow_tf32 = True
         if self.world > 1:
-            dist.init_process_group("nccl" if DEVICE == "cuda" else "gloo")
+            kind, meet = "nccl" if DEVICE == "cuda" else "gloo", os.environ.get("MEET", "env://")
+            dist.init_process_group(kind, meet, rank=self.rank, world_size=self.world)
 
     @property
     def first(self) -> bool:
@@ -61,10 +67,8 @@ class System:
 
     def report(self, step: int, total: int, loss: float) -> None:
         """Tell the evaluator how far the run is, so that a doomed one can end early; the total is the number of steps
-        that will be reached, by count or by the clock. What a launcher starts, be it one process, was not handed
-        the descriptor."""
-        channel = os.environ.get("GITRESEARCH_PROGRESS")
-        if channel and "RANK" not in os.environ:
+        that will be reached, by count or by the clock."""
+        if channel := os.environ.get("GITRESEARCH_PROGRESS"):
             os.write(int(channel), f"{step} {total} {loss:.4f}\n".encode())
 
     def told(self, what: Any) -> Any:
@@ -85,6 +89,27 @@ class System:
     def close(self) -> None:
         if self.world > 1:
             dist.destroy_process_group()
+
+
+def together(train: Callable[[], None]) -> None:
+    """Train in so many processes, in this one where one is enough. The first of several says how far they are."""
+    if "RANK" in os.environ:  # torchrun made this one of several, and did not hand on the descriptor
+        os.environ.pop("GITRESEARCH_PROGRESS", None)
+    elif (world := PROCESSES or torch.cuda.device_count()) > 1:
+        channel = os.environ.pop("GITRESEARCH_PROGRESS", "")
+        told = Connection(int(channel), readable=False) if channel else None
+        with tempfile.TemporaryDirectory() as folder:
+            mp.spawn(_one, (world, f"file://{folder}/meet", told, train), world)
+        return
+    train()
+
+
+def _one(rank: int, world: int, meet: str, told: Connection | None, train: Callable[[], None]) -> None:
+    """Train as one of several processes."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "MEET": meet}
+    if told is not None and rank == 0:
+        os.environ["GITRESEARCH_PROGRESS"] = str(told.fileno())
+    train()
 
 
 def without_averaging(module: nn.Module, *, last: bool) -> Any:
