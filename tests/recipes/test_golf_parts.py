@@ -327,17 +327,17 @@ def test_it_trains_on_token_files_on_one_process_and_on_two(tmp_path: Path, proc
     (tmp_path / "artefact").mkdir()
     env = {**os.environ, "GITRESEARCH_DATA": str(tmp_path / "data"), "GITRESEARCH_ARTEFACT": str(tmp_path / "artefact")}
     env |= {"GITRESEARCH_SEED": "1", "GITRESEARCH_TRAIN_SECONDS": "60", "OMP_NUM_THREADS": "1"}
-    run = {"cwd": tree, "capture_output": True, "check": True}
+    run = {"cwd": tree, "capture_output": True}
     ours, theirs = socket.socketpair()
     told = env | {"GITRESEARCH_PROGRESS": str(theirs.fileno())}
-    done = subprocess.run([sys.executable, "train.py"], text=True, env=told, pass_fds=[theirs.fileno()], **run)
+    done = subprocess.run([sys.executable, "train.py"], text=True, env=told, pass_fds=[theirs.fileno()], check=True, **run)
     theirs.close()
     assert f"seen by each of {processes}" in done.stdout
     assert [line.split()[:2] for line in ours.makefile()] == [[step, "30"] for step in ("0", "10", "20", "30")]
     ours.close()
 
     asked = json.dumps({"streams": 2, "steps": 3, "vocab": 300}).encode() + b"\n" + np.arange(4, dtype="<i4").tobytes()
-    found = subprocess.run([sys.executable, "predict.py"], input=asked, env=env, **run)
+    found = subprocess.run([sys.executable, "predict.py"], input=asked, env=env, check=True, **run)
     assert np.isfinite(np.frombuffer(found.stdout, dtype="<f4")).all()
     assert len(found.stdout) == 4 * 2 * 3 * 300
 
