@@ -330,7 +330,9 @@ def test_it_trains_on_token_files_on_one_process_and_on_two(tmp_path: Path, proc
     run = {"cwd": tree, "capture_output": True}
     ours, theirs = socket.socketpair()
     told = env | {"GITRESEARCH_PROGRESS": str(theirs.fileno())}
-    done = subprocess.run([sys.executable, "train.py"], text=True, env=told, pass_fds=[theirs.fileno()], check=True, **run)
+    done = subprocess.run(
+        [sys.executable, "train.py"], text=True, env=told, pass_fds=[theirs.fileno()], check=True, **run
+    )
     theirs.close()
     assert f"seen by each of {processes}" in done.stdout
     assert [line.split()[:2] for line in ours.makefile()] == [[step, "30"] for step in ("0", "10", "20", "30")]
