@@ -62,10 +62,16 @@ def box() -> Sandbox:
     return make_box("bubblewrap")
 
 
-@pytest.fixture(params=LEVELS[:2])
-def wall(request: pytest.FixtureRequest) -> Sandbox:
-    """The real profiles that are walls."""
-    return make_box(request.param)
+WITH_ACCELERATORS = [pytest.param(f"{level} with accelerators", marks=pytest.mark.slow) for level in LEVELS[:2]]
+
+
+@pytest.fixture(params=[*LEVELS[:2], *WITH_ACCELERATORS])
+def wall(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    """The real profiles that are walls, and as they are where there are accelerators."""
+    level, _, nodes = request.param.partition(" with ")
+    if nodes:
+        monkeypatch.setattr(levels, "accelerator_nodes", lambda: [os.devnull])
+    return make_box(level)
 
 
 @pytest.fixture(params=LEVELS)
@@ -179,6 +185,41 @@ def test_it_cannot_change_the_kernels_settings(wall: Sandbox, root: Path) -> Non
     paths = ["kernel/core_pattern", "kernel/hostname", "vm/swappiness", "user/max_user_namespaces"]
 
     refused(run(wall, root, TRY + code, *[f"/proc/sys/{path}" for path in paths]))
+
+
+NAMES_A_THREAD = """
+import ctypes, os, sys, threading
+libc, wake = ctypes.CDLL(None), threading.Event()
+thread = threading.Thread(target=wake.wait)
+thread.start()
+libc.pthread_setname_np.argtypes = ctypes.c_ulong, ctypes.c_char_p
+print(libc.pthread_setname_np(thread.ident, b"cuda-1"), open(f"/proc/self/task/{thread.native_id}/comm").read().strip())
+for process in ("self", os.getpid()):
+    open(f"/proc/{process}/task/{thread.native_id}/comm", "w").write(f"of {process}"[:15])
+wake.set()
+for path in sys.argv[1:] or ["/proc/1/task/1/comm"]:
+    try:
+        with open(path, "w") as file:
+            file.write("x")
+        print("wrote", path)
+    except OSError:
+        pass
+"""
+
+
+@pytest.mark.parametrize("level", LEVELS[:2])
+def test_threads_have_names_where_there_are_accelerators(
+    level: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CUDA's first call names its threads through /proc. Another process's names, and what else /proc would let a user
+    write of it, stay out of reach."""
+    monkeypatch.setattr(levels, "accelerator_nodes", lambda: [os.devnull])
+    ours = f"/proc/{os.getpid()}"
+    paths = [f"{ours}/task/{os.getpid()}/comm", f"{ours}/comm", f"{ours}/oom_score_adj", "/proc/sysrq-trigger"]
+
+    ended = run(make_box(level), root, NAMES_A_THREAD, *paths)
+
+    assert said(ended) == "0 cuda-1"
 
 
 def test_it_has_a_users_name(wall: Sandbox, root: Path) -> None:
@@ -1007,6 +1048,29 @@ def test_sockets_are_reached_inside_alone(landlock: Sandbox, root: Path, tmp_pat
 
     assert lines[0].startswith("b'x' ")
     assert [line.split()[0] for line in lines[1:]] == ["REFUSED"] * 7
+
+
+@pytest.mark.parametrize("abi", [5, 7])
+def test_packets_reach_nobody_outside(landlock: Sandbox, root: Path, tmp_path: Path, abi: int) -> None:
+    """CUDA's first call makes a socket of packets in sequence and waits at it (an H100 with driver 580: error 304
+    otherwise). Such a socket leads to none of the machine's, by path or abstract name, with or without a connect."""
+    name = f"gitresearch-test-{os.getpid()}-{abi}"
+    with contextlib.ExitStack() as stack:
+        outside = [stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)) for _ in range(2)]
+        for server, place in zip(outside, (str(tmp_path / "q"), f"\0{name}"), strict=True):
+            server.bind(place)
+            server.listen()
+        code = TRY + (
+            "def packets(): return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
+            f"server = packets(); server.bind('\\0inside-{name}'); server.listen(); print('waits')\n"
+            "for place in (sys.argv[1], '\\0' + sys.argv[2]):\n"
+            "    attempt(lambda: packets().connect(place)); attempt(lambda: packets().sendto(b'x', place))\n"
+            "    attempt(lambda: packets().sendmsg([b'x'], [], 0, place))\n"
+        )
+        lines = said(run(replace(landlock, abi=abi), root, code, tmp_path / "q", name)).split("\n")
+
+    assert lines[0] == "waits"
+    assert [line.split()[0] for line in lines[1:]] == ["REFUSED"] * 6
 
 
 @pytest.mark.parametrize("abi", [5, 7])

@@ -1,6 +1,7 @@
 """The program that builds the `landlock` level around another program, and stays beside it until nothing of it is left.
 
-    python -I -S launcher.py --abi=7 --read=DIR --write=DIR --device=NODE --files=N --bytes=N [--report=FD] -- ARGV…
+    python -I -S launcher.py --abi=7 --read=DIR --write=DIR --device=NODE --files=N --bytes=N [--threads=1]
+        [--report=FD] -- ARGV…
 
 It needs the standard library and the kernel alone (5.13 or newer), so it works where namespaces are refused: in most
 containers. Inside, nothing is readable but what a `--read` or `--write` names (Landlock), and the process has no
@@ -26,7 +27,7 @@ import sys
 import time
 
 # Not `socket`: that imports 6 ms of Python for names that are here.
-from _socket import AF_UNIX, CMSG_LEN, SCM_RIGHTS, SOCK_STREAM, SOL_SOCKET, socket, socketpair
+from _socket import AF_UNIX, CMSG_LEN, SCM_RIGHTS, SOCK_SEQPACKET, SOCK_STREAM, SOL_SOCKET, socket, socketpair
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -66,6 +67,10 @@ second ioctl 16 29           deny3 truncate 76 45           second6 fcntl 72 25
 ask6 kill 62 129             ask6 tkill 200 130             ask6 tgkill 234 131
 deny6 rt_sigqueueinfo 129 138 deny6 rt_tgsigqueueinfo 297 240 deny6 pidfd_send_signal 424 424
 """
+# Asked about too where threads are to be named: CUDA's first call writes /proc/PID/task/TID/comm, and gives up where it
+# can't (error 304, an H100 with driver 580). It may be written for its own process only, which no rule of Landlock can
+# say of processes to come: so we open it. What is opened to be read alone costs nothing.
+NAMING = "opens open 2 -               opens openat 257 56"
 # Second arguments that are refused: typing into a terminal, whom a descriptor's signals go to.
 SECOND = {"ioctl": (0x5412, 0x541C, 0x8901, 0x8902), "fcntl": (8, 10, 15)}
 # And every ioctl of these types: file systems' own (ext4 and all, XFS, btrfs, F2FS, bcachefs). Landlock sees none on
@@ -141,9 +146,9 @@ def _landlock(abi: int, shown: Sequence[tuple[str, str]]) -> None:
     os.close(ruleset)
 
 
-def calls(machine: str, abi: int) -> list[tuple[str, str, int]]:
+def calls(machine: str, abi: int, threads: bool = False) -> list[tuple[str, str, int]]:
     """(action, name, number) of every call that is not simply allowed."""
-    words = iter(CALLS.split())
+    words = iter([*CALLS.split(), *(NAMING.split() if threads else ())])
     found = []
     for action, name, intel, arm in zip(words, words, words, words, strict=True):
         number, below = intel if machine == "x86_64" else arm, action[-1] if action[-1] in "36" else "99"
@@ -163,10 +168,13 @@ def _answer(action: str, name: str) -> list[tuple[int, int, int, int]]:
 
     refused, allowed, ask = verdict(ERRNO | errno.EPERM), verdict(ALLOW), verdict(ASK)
     if action == "unix":  # other families are the network; datagrams reach any socket without a connect
-        family, kind = (0x15, 0, 4, AF_UNIX), (0x15, 0, 1, SOCK_STREAM)
-        return [argument(0), family, argument(1), (0x54, 0, 0, 0xF), kind, allowed, verdict(ERRNO | errno.EAFNOSUPPORT)]
+        family, kinds = (0x15, 0, 5, AF_UNIX), [(0x15, 1, 0, SOCK_STREAM), (0x15, 0, 1, SOCK_SEQPACKET)]  # CUDA's
+        other = verdict(ERRNO | errno.EAFNOSUPPORT)
+        return [argument(0), family, argument(1), (0x54, 0, 0, 0xF), *kinds, allowed, other]
     if action == "clone":  # threads end with their process
         return [argument(0), (0x45, 2, 0, NEW_NAMESPACES), (0x45, 0, 2, THREAD), allowed, refused, ask]
+    if action == "opens":  # to be written
+        return [argument(1 if name == "open" else 2), (0x54, 0, 0, os.O_ACCMODE), (0x15, 0, 1, 0), allowed, ask]
     if action == "self0":  # of other processes of this user: their limits
         return [argument(0), (0x15, 0, 1, 0), allowed, refused]
     if action == "self1":  # and their priority
@@ -181,13 +189,13 @@ def _answer(action: str, name: str) -> list[tuple[int, int, int, int]]:
     return [ask if action == "ask" else verdict(ERRNO | number[action])]
 
 
-def _seccomp(abi: int) -> int:
+def _seccomp(abi: int, threads: bool) -> int:
     """Put the filter on; the descriptor on which the calls to be asked about arrive."""
     machine = os.uname().machine
     filter_ = [(0x20, 0, 0, 4), (0x15, 1, 0, MACHINES[machine]), (0x06, 0, 0, KILL), (0x20, 0, 0, 0)]
     if machine == "x86_64":
         filter_ += [(0x35, 0, 1, 0x40000000), (0x06, 0, 0, KILL)]  # the same calls under other numbers (x32)
-    for action, name, number in calls(machine, abi):
+    for action, name, number in calls(machine, abi, threads):
         answer = _answer(action, name)
         filter_ += [(0x15, 0, len(answer), number), *answer]
     filter_.append((0x06, 0, 0, ALLOW))
@@ -213,7 +221,7 @@ def _become(options: "Options", argv: list[str], parent: socket) -> None:
     _drop_capabilities()
     _prctl(1, signal.SIGKILL)
     _landlock(options.abi, options.shown)
-    asked = _seccomp(options.abi)
+    asked = _seccomp(options.abi, options.threads)
     parent.sendmsg([b"x"], [(SOL_SOCKET, SCM_RIGHTS, struct.pack("i", asked))])
     os.close(asked)
     try:
@@ -227,11 +235,13 @@ def _become(options: "Options", argv: list[str], parent: socket) -> None:
 
 
 class Asked:
-    """Answers calls. `writable` are the folders in which sockets may be reached and modes changed."""
+    """Answers calls: with their result, or None to let the kernel do it. `writable` are the folders in which sockets
+    may be reached and modes changed."""
 
     def __init__(self, handle: int, machine: str, abi: int, writable: Sequence[str]) -> None:
         self._handle = handle
-        self._names = {number: name for action, name, number in calls(machine, abi) if action in ("ask", "clone")}
+        known = calls(machine, abi, threads=True)
+        self._names = {number: name for action, name, number in known if action in ("ask", "clone", "opens")}
         self._writable = [os.path.realpath(folder) for folder in writable]
 
     def serve(self) -> None:
@@ -240,15 +250,16 @@ class Asked:
         with suppress(FileNotFoundError):  # it was killed meanwhile
             fcntl.ioctl(self._handle, 0xC0502100, note)
             key, pid, _, number, _, _, *words = struct.unpack("QIIiIQ6Q", note)
-            told, flags = 0, 0
+            found, told = None, 0
             try:
                 act = getattr(self, f"_{self._names[number]}", None)
-                flags = 0 if act is not None and act(key, pid, words) else 1
+                found = act(key, pid, words) if act is not None else None
             except OSError as error:
                 told = -(error.errno or errno.EPERM)
             except Exception:  # the arguments are a stranger's: an address of 2**64 - 1 is no OSError
                 told = -errno.EFAULT
-            fcntl.ioctl(self._handle, 0xC0182101, bytearray(struct.pack("QqiI", key, 0, told, flags)))
+            answer = struct.pack("QqiI", key, found or 0, told, 1 if found is None and not told else 0)
+            fcntl.ioctl(self._handle, 0xC0182101, bytearray(answer))
 
     def _still(self, key: int) -> None:
         """That pid was the caller's all the time that we looked into it."""
@@ -263,7 +274,7 @@ class Asked:
         self._still(key)
         return found
 
-    def _open(self, key: int, pid: int, folder: int, path: bytes, flags: int = 0) -> int:
+    def _reach(self, key: int, pid: int, folder: int, path: bytes, flags: int = 0) -> int:
         """A handle of what the caller means, where it lies in a writable folder."""
         at = ctypes.c_int(folder).value
         base = f"/proc/{pid}/cwd" if at == -100 else f"/proc/{pid}/fd/{at}"
@@ -278,12 +289,12 @@ class Asked:
             raise
         return handle
 
-    def _set_mode(self, handle: int, mode: int) -> bool:
+    def _set_mode(self, handle: int, mode: int) -> int:
         try:
             os.chmod(f"/proc/self/fd/{handle}", mode & 0o777)  # no more than it could by itself
         finally:
             os.close(handle)
-        return True
+        return 0
 
     def _path(self, key: int, pid: int, address: int) -> bytes:
         path, end, _ = self._memory(key, pid, address, 4096).partition(b"\0")
@@ -291,21 +302,21 @@ class Asked:
             raise FileNotFoundError(errno.ENOENT, "no path")
         return path
 
-    def _chmod(self, key: int, pid: int, words: list[int]) -> bool:
-        return self._set_mode(self._open(key, pid, -100, self._path(key, pid, words[0])), words[1])
+    def _chmod(self, key: int, pid: int, words: list[int]) -> int:
+        return self._set_mode(self._reach(key, pid, -100, self._path(key, pid, words[0])), words[1])
 
-    def _fchmod(self, key: int, pid: int, words: list[int]) -> bool:
-        return self._set_mode(self._open(key, pid, words[0], b""), words[1])
+    def _fchmod(self, key: int, pid: int, words: list[int]) -> int:
+        return self._set_mode(self._reach(key, pid, words[0], b""), words[1])
 
-    def _fchmodat(self, key: int, pid: int, words: list[int]) -> bool:
-        return self._set_mode(self._open(key, pid, words[0], self._path(key, pid, words[1])), words[2])
+    def _fchmodat(self, key: int, pid: int, words: list[int]) -> int:
+        return self._set_mode(self._reach(key, pid, words[0], self._path(key, pid, words[1])), words[2])
 
-    def _fchmodat2(self, key: int, pid: int, words: list[int]) -> bool:
+    def _fchmodat2(self, key: int, pid: int, words: list[int]) -> int:
         if words[3]:
             raise OSError(errno.EOPNOTSUPP, "flags")
         return self._fchmodat(key, pid, words)
 
-    def _connect(self, key: int, pid: int, words: list[int]) -> bool:
+    def _connect(self, key: int, pid: int, words: list[int]) -> int:
         """A socket connected by us takes the place of the caller's own. Abstract names are the whole machine's."""
         target, address, size = ctypes.c_int(words[0]).value, words[1], min(words[2], 110)
         family, path = struct.unpack(f"H{max(size, 2) - 2}s", self._memory(key, pid, address, max(size, 2)))
@@ -313,7 +324,7 @@ class Asked:
             raise PermissionError(errno.EPERM, "not a path")
         with open(f"/proc/{pid}/fdinfo/{target}") as told:
             flags = int(next(line for line in told if line.startswith("flags:")).split()[1], 8)
-        place = self._open(key, pid, -100, path.partition(b"\0")[0])
+        place = self._reach(key, pid, -100, path.partition(b"\0")[0])
         made = socket(AF_UNIX, SOCK_STREAM)
         try:
             made.settimeout(0.5)
@@ -324,15 +335,32 @@ class Asked:
         finally:
             made.close()
             os.close(place)
-        return True
+        return 0
 
-    def _kill(self, key: int, _pid: int, words: list[int]) -> bool:
-        """Its own processes, and groups of them: `setsid` made those its own. False: let the kernel do it."""
+    def _open(self, key: int, pid: int, words: list[int]) -> int | None:
+        return self._openat(key, pid, [0, *words])
+
+    def _openat(self, key: int, pid: int, words: list[int]) -> int | None:
+        """The name of a thread of its own, to be written; the kernel lets nobody write another process's by it."""
+        with suppress(OSError, ValueError):
+            root, proc, process, task, thread, comm = self._path(key, pid, words[1]).split(b"/")
+            own = process == b"self" or os.path.exists(f"/proc/{pid}/task/{int(process)}")
+            if (root, proc, task, comm) == (b"", b"proc", b"task", b"comm") and own:
+                handle = os.open(f"/proc/{pid}/task/{int(thread)}/comm", os.O_WRONLY | os.O_CLOEXEC)
+                try:
+                    new = struct.pack("QIIII", key, 0, handle, 0, words[2] & os.O_CLOEXEC)
+                    made: int = fcntl.ioctl(self._handle, 0x40182103, bytearray(new))
+                    return made
+                finally:
+                    os.close(handle)
+        return None
+
+    def _kill(self, key: int, _pid: int, words: list[int]) -> None:
+        """Its own processes, and groups of them: `setsid` made those its own."""
         target = ctypes.c_int(words[0]).value
         if target != 0 and (target == -1 or not _is_below(abs(target))):
             raise PermissionError(errno.EPERM, "not its own")
         self._still(key)
-        return False
 
     _tkill = _tgkill = _kill
 
@@ -408,7 +436,7 @@ class Options:
         self.shown = [(name, value) for name, value in pairs if name in KINDS]
         numbers = {name: int(value) for name, value in pairs if name not in KINDS}
         self.abi, self.files, self.bytes = numbers["abi"], numbers["files"], numbers["bytes"]
-        self.report = numbers.get("report", -1)
+        self.report, self.threads = numbers.get("report", -1), bool(numbers.get("threads"))
 
 
 def _watch(child: int, asked: Asked, handle: int, wake: int) -> int | None:

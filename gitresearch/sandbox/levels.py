@@ -87,6 +87,7 @@ def _landlock_words(box: Sandbox, world: World, limits: Limits) -> list[str]:
     shown += ["--share=/dev/shm"] if os.path.isdir("/dev/shm") else []  # noqa: S108
     shown += [f"--write={path}" for path in (world.root, *world.writable.values())]
     numbers = [f"--abi={box.abi}", f"--files={limits.open_files}", f"--bytes={limits.disk_bytes}"]
+    numbers += ["--threads=1"] if accelerator_nodes() else []
     return [sys.executable, "-I", "-S", box.program, *numbers, *shown]
 
 
@@ -113,9 +114,20 @@ def _bubblewrap_flags(world: World, limits: Limits) -> list[str]:
         flags += ["--bind", str(outside), inside]
     # What bubblewrap makes itself is writable and without a limit. And in /proc/sys root is root without capabilities
     # too: a trial of a root user could set the host's core_pattern, which the kernel runs as root (measured, 0.8.0).
-    flags += ["--remount-ro", "/proc", "--remount-ro", "/dev", "--remount-ro", "/"]
+    flags += [*_shut_proc(), "--remount-ro", "/dev", "--remount-ro", "/"]
     flags += ["--chdir", TRIAL, "--unshare-all", "--unshare-user", "--die-with-parent"]
     return [*flags, "--new-session", "--cap-drop", "ALL"]
+
+
+def _shut_proc() -> list[str]:
+    """/proc, to be read alone. But CUDA's first call writes the names of its threads there, and gives up where it
+    can't (error 304, an H100 with driver 580): where there are accelerators, all but what belongs to processes."""
+    if not accelerator_nodes():
+        return ["--remount-ro", "/proc"]
+    with os.scandir("/proc") as found:
+        names = sorted(entry.path for entry in found if not entry.name.isdigit() and not entry.is_symlink())
+    shut = [path for path in names if os.path.isdir(path) or os.stat(path).st_mode & 0o222]
+    return [word for path in shut for word in ("--ro-bind", path, path)]
 
 
 @functools.cache
