@@ -136,5 +136,6 @@ class Net(nn.Module):
         if HEAD == "flat":
             x = (x if x.shape[-1] == self.side else F.adaptive_avg_pool2d(x, self.side)).flatten(1)
         else:
-            x = x.amax((2, 3)) if HEAD == "max" else x.mean((2, 3))
+            # Not amax: compiled, it looked in 32 bits for what had been rounded to 16, and the gradient was no number.
+            x = x.flatten(2).max(2).values if HEAD == "max" else x.mean((2, 3))
         return LOGIT_SCALE * self.head(F.dropout(x, DROPOUT, self.training))

@@ -42,8 +42,9 @@ def batches(last: Tensor, generator: torch.Generator) -> Iterator[tuple[int, Ten
         epoch += 1
 
 
-def fit(model: Net, net: nn.Module, images: Tensor, labels: Tensor, steps: int, seed: int) -> None:
-    """So many steps on normalised images. `net` computes as the model does, and may be its compiled form."""
+def fit(model: Net, net: nn.Module, images: Tensor, labels: Tensor, steps: int, seed: int, pace: float = 1.0) -> None:
+    """So many steps on normalised images, at so much of every rate. `net` computes as the model does, and may be its
+    compiled form."""
     generator = torch.Generator().manual_seed(seed)
     mirrored = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
     last = torch.full((len(images),), torch.inf, device=images.device)
@@ -54,7 +55,7 @@ def fit(model: Net, net: nn.Module, images: Tensor, labels: Tensor, steps: int, 
         progress = step / steps
         for optimizer, rates in zip(optimizers, peaks, strict=True):
             for group, peak in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = peak * rate(progress)
+                group["lr"] = peak * rate(progress) * pace
         epoch, chosen = next(supply)
         chosen = chosen.to(images.device)
         shown = augment(images[chosen], mirrored[chosen], epoch, generator)
@@ -85,10 +86,11 @@ def report(step: int, steps: int, loss: float) -> None:
 
 
 def warm_up(model: Net, net: nn.Module, ready: int) -> None:
-    """Compile and try out everything on made-up images, begin anew, say so, and wait for the data."""
+    """Compile and try out everything on made-up images, begin anew, say so, and wait for the data. Nothing is learnt:
+    six steps up to the full rate would blow up on noise."""
     begin = {name: value.clone() for name, value in model.state_dict().items()}
     images = torch.randn(2 * BATCH, CHANNELS, RESOLUTION, RESOLUTION, device=device())
-    fit(model, net, images, torch.arange(len(images), device=images.device) % CLASSES, WARMUP_STEPS, seed=0)
+    fit(model, net, images, torch.arange(len(images), device=images.device) % CLASSES, WARMUP_STEPS, seed=0, pace=0.0)
     model.load_state_dict(begin)
     os.write(ready, b"1")
     os.read(ready, 1)

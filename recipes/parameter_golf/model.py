@@ -80,12 +80,13 @@ class Attention(nn.Module):
             k = F.normalize(k, dim=-1)
         if POSITION == "rotary":
             q, k = rotate(q, start), rotate(k, start)
+        q, k = q.to(v.dtype), k.to(v.dtype)  # under autocast norms and angles are in 32 bits, and so was the cache
         if past is not None:
             k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
         present, shared = (k, v), HEADS // self.groups
         if shared > 1:
             k, v = k.repeat_interleave(shared, dim=1), v.repeat_interleave(shared, dim=1)
-        y = F.scaled_dot_product_attention(q, k.to(q.dtype), v, is_causal=length > 1)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=length > 1)
         return self.out(y.transpose(1, 2).reshape(batch, length, WIDTH)), present
 
 

@@ -293,7 +293,9 @@ def test_nothing_is_proposed_twice() -> None:
         OfflineAgent().propose(request({"train.py": source}, nodes, {nodes[1][0].oid: b"TIED = False\n"}))
 
 
-@pytest.mark.parametrize("source", [b"import os\nprint(os.name)\n", b'"""Nothing here."""\n'])
+@pytest.mark.parametrize(
+    "source", [b"PROCESSES = 4\nSEED = 3\nLOG_EVERY = 10\n", b"import os\nprint(os.name)\n", b'"""Nothing here."""\n']
+)
 def test_a_surface_without_levers_is_said_to_be_one(source: bytes) -> None:
     """Where there is nothing to turn the error says how to state a domain."""
     with pytest.raises(ProposalFailed, match="no number, choice or switch"):

@@ -341,6 +341,46 @@ def test_no_gpu_is_said_and_not_worked_around(recipe: Load, monkeypatch: pytest.
         recipe(DEVICE="cuda")["speed"].device()
 
 
+def test_a_warm_up_learns_nothing(recipe: Load) -> None:
+    """Its images are noise, and any rate goes: at a millionfold of the usual one no weight moves."""
+    parts = recipe(LEARNING_RATE=6e6, BATCH=32)
+    model = parts["model"].Net()
+    begin = {name: weight.clone() for name, weight in model.named_parameters()}
+    ours, theirs = socket.socketpair()
+    seen: list[bool] = []
+    parts["train"].Average.finish = lambda _self, model: seen.append(
+        all(torch.equal(begin[name], weight) for name, weight in model.named_parameters())
+    )
+    with ours, theirs:
+        ours.send(b"1")
+        parts["train"].warm_up(model, model, theirs.fileno())
+        assert ours.recv(1) == b"1"
+    assert seen == [True]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, when it compiles
+def test_compiled_it_learns_as_it_does_plain(recipe: Load) -> None:
+    """The full scale's arithmetic, bfloat16 and a pixel's channels side by side: with `amax` for a head the compiled
+    gradients were no numbers, for it is the largest of what was rounded that is looked for in what was not."""
+    constants = {"WHITEN": 2, "CONVS": 3, "RESIDUAL": True, "POOL": "max", "HEAD": "max", "ACTIVATION": "gelu"}
+    constants |= {"PRECISION": "bfloat16", "CHANNELS_LAST": True, "COMPILE": True, "NORM_SCALE": False}
+    parts, found = recipe(**constants), []
+    images, labels = some(32)
+    for compiled in (False, True):
+        torch.manual_seed(1)
+        model = parts["speed"].place(parts["model"].Net())
+        model.see(images)
+        net = parts["speed"].compiled(model) if compiled else model
+        with parts["speed"].arithmetic():
+            logits = net(model.normalise(images))
+        parts["loss"].losses(logits, labels).mean().backward()
+        found.append([weight.grad for weight in model.parameters() if weight.requires_grad])
+    for plain, compiled in zip(*found, strict=True):
+        assert compiled.isfinite().all()
+        torch.testing.assert_close(compiled, plain, atol=0.1 * float(plain.abs().max()), rtol=0.1)
+
+
 @pytest.mark.slow
 def test_a_warm_up_leaves_nothing_behind(tmp_path: Path) -> None:
     """The data folder is empty until the program has said that it is ready, and the weights are those of a run that

@@ -22,8 +22,9 @@ from gitresearch.agents.offline.literals import Value
 
 # Parts of a name that make it no lever of training: setting these changes the measuring, the machine or the log.
 _NO_LEVER = re.compile(
-    r"(?:^|_)(?:seeds?|version|rank|world|port|flops?|peak|gpus?|cuda|device|devices|workers|threads|cores|nproc|ids?|idx|"
-    r"index|eps|epsilon|timeout|deadline|seconds|budget|log|print|verbose|debug|every|interval|magic|host|path|dir|file)"
+    r"(?:^|_)(?:seeds?|version|rank|world|port|flops?|peak|gpus?|cuda|device|devices|workers|threads|cores|nproc|"
+    r"process(?:es)?|ids?|idx|index|eps|epsilon|timeout|deadline|seconds|budget|log|print|verbose|debug|every|interval|"
+    r"magic|host|path|dir|file)"
     r"(?:_|$)"
 )
 _NEVER = frozenset(
