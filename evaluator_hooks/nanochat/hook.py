@@ -218,10 +218,11 @@ def code_bytes(tree: Path) -> int:
 
 
 def measure(request: dict[str, Any]) -> dict[str, Any]:
-    """Compressed code plus the artefact's files as written."""
+    """Compressed code plus the artefact's files as written, and their names."""
     with _folder(request["artefact"]) as folder:
         sizes = _artefact_sizes(folder)
-    parts = {"code": code_bytes(Path(request["tree"])), "artefact": sum(sizes.values())}
+    names = sum(len(os.fsencode(name)) for name in sizes)  # a name can carry bytes too
+    parts = {"code": code_bytes(Path(request["tree"])), "artefact": sum(sizes.values()), "names": names}
     return {"artefact_bytes": sum(parts.values()), "parts": parts}
 
 

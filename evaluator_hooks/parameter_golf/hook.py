@@ -4,7 +4,7 @@ Run as `python -I hook.py VERB` with one JSON request on stdin and one JSON repl
 
     prepare    make the training split and the held-out splits in a cache outside the repository
     preflight  do the recipe's files parse, and can what they will leave fit?
-    measure    the artefact's bytes: compressed code plus the artefact's files as written
+    measure    the artefact's bytes: compressed code plus the artefact's files as written and their names
     score      bits per byte on held-out text, from predictions a sandboxed process sends one token at a time; in a
                smoke run on little of it
 
@@ -460,10 +460,11 @@ def code_bytes(tree: Path) -> int:
 
 
 def measure(request: dict[str, Any]) -> dict[str, Any]:
-    """Compressed code plus the artefact's files as written."""
+    """Compressed code plus the artefact's files as written, and their names."""
     with _folder(request["artefact"]) as folder:
         sizes = _artefact_sizes(folder)
-    parts = {"code": code_bytes(Path(request["tree"])), "artefact": sum(sizes.values())}
+    names = sum(len(os.fsencode(name)) for name in sizes)  # 16 of 255 bytes would be 2.5 % of the small cap
+    parts = {"code": code_bytes(Path(request["tree"])), "artefact": sum(sizes.values()), "names": names}
     return {"artefact_bytes": sum(parts.values()), "parts": parts}
 
 

@@ -314,12 +314,12 @@ def test_preflight_finds_what_is_doomed(
 
 
 def test_size_counts_code_and_artefact(hook: ModuleType, tmp_path: Path) -> None:
-    """The bytes are those of the artefact's files and of the code under one compressor."""
+    """The bytes are those of the artefact's files, of their names, and of the code under one compressor."""
     (tmp_path / "weights.pt").write_bytes(os.urandom(1000))
     reply = hook.answer("measure", {"tree": str(RECIPE), "artefact": str(tmp_path)})
 
     assert reply["parts"]["artefact"] == 1000
-    assert reply["artefact_bytes"] == 1000 + reply["parts"]["code"] > 5000
+    assert reply["artefact_bytes"] == 1000 + len("weights.pt") + reply["parts"]["code"] > 5000
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "hard", "sparse", "nested", "none"])

@@ -268,6 +268,14 @@ def hard(folder: Path) -> None:
     os.link(folder / "weights.bin", folder.parent / "elsewhere")
 
 
+def test_names_of_files_are_bytes_too(artefact: Path) -> None:
+    """What a name carries is measured with what the file holds."""
+    before = hook.answer("measure", {"tree": str(RECIPE), "artefact": str(artefact)})["artefact_bytes"]
+    (artefact / ("x" * 200)).touch()
+
+    assert hook.answer("measure", {"tree": str(RECIPE), "artefact": str(artefact)})["artefact_bytes"] == before + 200
+
+
 def sparse(folder: Path) -> None:
     with (folder / "weights.bin").open("wb") as file:
         file.truncate(1 << 40)

@@ -308,7 +308,7 @@ def test_an_artefact_that_is_no_plain_folder_of_files_is_invalid(tmp_path: Path,
 
 
 def test_size_counts_code_and_artefact(tmp_path: Path) -> None:
-    """The bytes are those of the artefact's files and of the code under one compressor."""
+    """The bytes are those of the artefact's files, of their names, and of the code under one compressor."""
     folder, tree = artefact(tmp_path / "a"), tmp_path / "tree"
     tree.mkdir()  # as git holds it: a working copy may have caches beside the code
     for path in RECIPE.glob("*.py"):
@@ -317,6 +317,8 @@ def test_size_counts_code_and_artefact(tmp_path: Path) -> None:
     reply = hook.answer("measure", {"tree": str(tree), "artefact": str(folder)})
 
     assert reply["parts"]["artefact"] == 1000 + len(b'{"merges": []}')
+    assert reply["parts"]["names"] == len("weights.bin") + len("tokenizer.json")
+    assert reply["artefact_bytes"] == sum(reply["parts"].values())
     assert 3_000 < reply["parts"]["code"] < sum(len(p.read_bytes()) for p in RECIPE.glob("*.py")) / 2
 
 

@@ -1,4 +1,7 @@
-"""Weights to bytes and back: a line of JSON with names, shapes and one type, then the bytes. No pickle."""
+"""Weights to bytes and back: a line of JSON with names, shapes and one type, then the bytes. No pickle.
+
+Left plain on purpose: one type for all, no quantiser. The cap leaves room.
+"""
 
 import json
 import math

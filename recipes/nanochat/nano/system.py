@@ -3,6 +3,7 @@
 One process is the plain case. Of several each holds one device and a share of the batch, and gradients are averaged
 (DistributedDataParallel). What is asked for and not there is an error with the command to type, never a silent
 change.
+Left plain on purpose at mini scale: one process, 32 bits, nothing compiled or cut into parts.
 """
 
 import contextlib

@@ -2,6 +2,7 @@
 
 The evaluator cuts its tasks with the artefact's merges, and a pre-tokenizer that can't be changed: 256 bytes, then one
 token a merge in order. So how large the vocabulary is, and on what it is learnt, are choices; how text is cut is none.
+Left plain on purpose at mini scale: few tokens, learnt on the first of the text.
 """
 
 import json
