@@ -310,6 +310,34 @@ def test_two_processes_make_the_step_of_one(tmp_path: Path) -> None:
     assert two["bias"] is not None
 
 
+FAILS = """
+import os, parallel
+def train():
+    team = parallel.join()
+    if team.rank == 1:
+        raise ArithmeticError("a rank went wrong")
+    import torch
+    net = torch.nn.Linear(1, 1)
+    net(torch.ones(1, 1)).backward()
+    team.average_gradients(net)
+if __name__ == "__main__":
+    parallel.PROCESSES = 2
+    parallel.together(train)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_ends_all_of_them(tmp_path: Path) -> None:
+    """None waits for ever on one that is gone, and the last words say what went wrong."""
+    (tmp_path / "fails.py").write_text(FAILS)
+    env = {**os.environ, "PYTHONPATH": str(RECIPE), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    run = [sys.executable, "fails.py"]
+    done = subprocess.run(run, cwd=tmp_path, env=env, check=False, capture_output=True, text=True, timeout=100)
+
+    assert done.returncode == 1
+    assert "ArithmeticError: a rank went wrong" in done.stderr[-500:]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_it_trains_on_token_files_on_one_process_and_on_two(tmp_path: Path, processes: int) -> None:
