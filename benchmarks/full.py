@@ -33,6 +33,7 @@ from gitresearch.study import STUDY_FILE, load
 PROGRAM = [sys.executable, "-c", "from gitresearch.cli.main import main; main()"]
 FOLDERS = {"golf": "parameter_golf"}
 VOCAB = 1024
+FETCH = "try: gitresearch init --recipe nanochat D && gitresearch -C D data fetch, and the same for airbench"
 
 
 # -----------------------------------------------------------------------------
@@ -158,8 +159,10 @@ class Watch:
         asked = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "-lms", "250"]
         with subprocess.Popen(asked, stdout=subprocess.PIPE, text=True) as smi:
             threading.Thread(target=self._take, args=[smi.stdout], daemon=True).start()
-            yield
-            smi.kill()
+            try:
+                yield
+            finally:
+                smi.kill()
 
     def _take(self, lines: Any) -> None:
         for line in lines:
@@ -171,7 +174,10 @@ def chosen(level: str) -> sandbox.Sandbox:
     """The strongest rung, or the one that is named."""
     if not level:
         return sandbox.choose(False, folders.cache())
-    return next(rung.box for rung in sandbox.rungs(folders.cache()) if rung.level == level and rung.box)
+    rung = next(rung for rung in sandbox.rungs(folders.cache()) if rung.level == level)
+    if rung.box is None or rung.fault:
+        raise SystemExit(f"{rung.fault}; try: gitresearch doctor")
+    return rung.box
 
 
 def measure(top: Path, task: str, seeds: int, level: str) -> Iterator[dict[str, Any]]:
@@ -203,13 +209,18 @@ def main() -> None:
     parser.add_argument("--task", choices=sorted(STAND_INS), required=True)
     parser.add_argument("--set", action="append", default=[], metavar="FILE:NAME=VALUE", dest="changes")
     parser.add_argument("--seeds", type=int, default=1, help="runs [1]")
-    parser.add_argument("--level", default="", help="a rung of the sandbox [the strongest]")
+    parser.add_argument(
+        "--level", choices=["bubblewrap", "landlock"], default="", help="a rung of the sandbox [the strongest]"
+    )
     parser.add_argument("--data", type=Path, help="a folder of real data, or where stand-ins are to lie")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         data = args.data or Path(work, "data")
         if not data.exists():
-            STAND_INS[args.task](folders.cache() / "data", data)
+            cache = folders.cache() / "data"
+            if not ((cache / "mini-core-1/train").is_dir() and any(cache.glob("airbench-*/"))):
+                raise SystemExit(f"{cache} lacks what stand-ins are made of; {FETCH}")
+            STAND_INS[args.task](cache, data)
         os.environ[f"GITRESEARCH_DATA_{args.task.upper()}"] = str(data.absolute())
         begin(Path(work, "study"), args.task, args.changes)
         for found in measure(Path(work, "study"), args.task, args.seeds, args.level):

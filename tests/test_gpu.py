@@ -195,7 +195,9 @@ def test_the_networks_compute_on_the_gpu_what_they_do_in_float64(task: str, prog
         text = (tree / file).read_text("utf-8")
         for name, told in constants.items():
             value = told["value"] if isinstance(told, dict) else told
-            text = re.sub(rf"(?m)^({name}(?:: .*?)?) = \S+", lambda found, new=value: f"{found[1]} = {new}", text)
+            pattern = rf"(?m)^({name}(?:: .*?)?) = \S+"
+            text, count = re.subn(pattern, lambda found, new=value: f"{found[1]} = {new}", text)
+            assert count == 1, name
         (tree / file).write_text(text, "utf-8")
     done = subprocess.run(
         [sys.executable, "-c", PARAMETERS + program], cwd=tree, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

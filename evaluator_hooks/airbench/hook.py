@@ -4,7 +4,7 @@ Run as `python -I hook.py VERB` with one JSON request on stdin and one JSON repl
 
     prepare    make the training images and the test images ready in a cache outside the repository
     preflight  do the recipe's files parse and fit?
-    measure    the artefact's bytes: compressed code plus the artefact's files as written
+    measure    the artefact's bytes: compressed code plus the artefact's files as written, and their names
     score      how many test images a sandboxed process names the right class of
 
 The predictor is sent the test images, in an order drawn from the run's seed so that places tell nothing, and sends back

@@ -5,7 +5,7 @@ Run as `python -I hook.py VERB` with one JSON request on stdin and one JSON repl
     prepare    mini: fetch three texts, hold out every 10th document, make mini-CORE's tasks from it;
                full: check what lies at the operator's path
     preflight  do the recipe's files parse, and does the code alone fit?
-    measure    the artefact's bytes: compressed code plus the artefact's files as written
+    measure    the artefact's bytes: compressed code plus the artefact's files as written, and their names
     score      mini_core or core, and bits per byte, from logits that a sandboxed process sends token by token
 
 Beside it: corpus.py (the texts), builder.py (the tasks of mini-CORE), bundle.py (tasks on disk), provided.py (what a

@@ -106,6 +106,14 @@ def _call(number: int, *words: object) -> int:
     return found
 
 
+def _ioctl(handle: int, number: int, words: bytes | bytearray) -> int:
+    """The call's result, begun again after a signal: Python does not (before 3.14), and a trial can see to signals."""
+    while True:
+        with suppress(InterruptedError):
+            found: int = fcntl.ioctl(handle, number, words if isinstance(words, bytearray) else bytearray(words))
+            return found
+
+
 def _prctl(option: int, value: int, third: int = 0) -> None:
     if _libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(third), 0, 0) < 0:
         code = ctypes.get_errno()
@@ -157,7 +165,7 @@ def calls(machine: str, abi: int, threads: bool = False) -> list[tuple[str, str,
     return found
 
 
-def _answer(action: str, name: str) -> list[tuple[int, int, int, int]]:
+def _answer(action: str, name: str, threads: bool) -> list[tuple[int, int, int, int]]:
     """The filter's instructions once it is this call; each way through them ends in a verdict."""
 
     def verdict(value: int) -> tuple[int, int, int, int]:
@@ -168,7 +176,8 @@ def _answer(action: str, name: str) -> list[tuple[int, int, int, int]]:
 
     refused, allowed, ask = verdict(ERRNO | errno.EPERM), verdict(ALLOW), verdict(ASK)
     if action == "unix":  # other families are the network; datagrams reach any socket without a connect
-        family, kinds = (0x15, 0, 5, AF_UNIX), [(0x15, 1, 0, SOCK_STREAM), (0x15, 0, 1, SOCK_SEQPACKET)]  # CUDA's
+        packets = SOCK_SEQPACKET if threads else SOCK_STREAM  # CUDA's first call makes one, and gives up without
+        family, kinds = (0x15, 0, 5, AF_UNIX), [(0x15, 1, 0, SOCK_STREAM), (0x15, 0, 1, packets)]
         other = verdict(ERRNO | errno.EAFNOSUPPORT)
         return [argument(0), family, argument(1), (0x54, 0, 0, 0xF), *kinds, allowed, other]
     if action == "clone":  # threads end with their process
@@ -196,7 +205,7 @@ def _seccomp(abi: int, threads: bool) -> int:
     if machine == "x86_64":
         filter_ += [(0x35, 0, 1, 0x40000000), (0x06, 0, 0, KILL)]  # the same calls under other numbers (x32)
     for action, name, number in calls(machine, abi, threads):
-        answer = _answer(action, name)
+        answer = _answer(action, name, threads)
         filter_ += [(0x15, 0, len(answer), number), *answer]
     filter_.append((0x06, 0, 0, ALLOW))
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in filter_))
@@ -248,7 +257,7 @@ class Asked:
         """Take one call and answer it."""
         note = bytearray(80)
         with suppress(FileNotFoundError):  # it was killed meanwhile
-            fcntl.ioctl(self._handle, 0xC0502100, note)
+            _ioctl(self._handle, 0xC0502100, note)
             key, pid, _, number, _, _, *words = struct.unpack("QIIiIQ6Q", note)
             found, told = None, 0
             try:
@@ -259,11 +268,11 @@ class Asked:
             except Exception:  # the arguments are a stranger's: an address of 2**64 - 1 is no OSError
                 told = -errno.EFAULT
             answer = struct.pack("QqiI", key, found or 0, told, 1 if found is None and not told else 0)
-            fcntl.ioctl(self._handle, 0xC0182101, bytearray(answer))
+            _ioctl(self._handle, 0xC0182101, answer)
 
     def _still(self, key: int) -> None:
         """That pid was the caller's all the time that we looked into it."""
-        fcntl.ioctl(self._handle, 0x40082102, struct.pack("Q", key))
+        _ioctl(self._handle, 0x40082102, struct.pack("Q", key))
 
     def _memory(self, key: int, pid: int, address: int, size: int) -> bytes:
         handle = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
@@ -331,7 +340,7 @@ class Asked:
             made.connect(f"/proc/self/fd/{place}")
             made.setblocking(not flags & os.O_NONBLOCK)
             new = struct.pack("QIIII", key, 1, made.fileno(), target, flags & os.O_CLOEXEC)
-            fcntl.ioctl(self._handle, 0x40182103, new)
+            _ioctl(self._handle, 0x40182103, new)
         finally:
             made.close()
             os.close(place)
@@ -349,8 +358,7 @@ class Asked:
                 handle = os.open(f"/proc/{pid}/task/{int(thread)}/comm", os.O_WRONLY | os.O_CLOEXEC)
                 try:
                     new = struct.pack("QIIII", key, 0, handle, 0, words[2] & os.O_CLOEXEC)
-                    made: int = fcntl.ioctl(self._handle, 0x40182103, bytearray(new))
-                    return made
+                    return _ioctl(self._handle, 0x40182103, new)
                 finally:
                     os.close(handle)
         return None

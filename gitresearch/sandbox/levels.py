@@ -121,13 +121,13 @@ def _bubblewrap_flags(world: World, limits: Limits) -> list[str]:
 
 def _shut_proc() -> list[str]:
     """/proc, to be read alone. But CUDA's first call writes the names of its threads there, and gives up where it
-    can't (error 304, an H100 with driver 580): where there are accelerators, all but what belongs to processes."""
+    can't (error 304, an H100 with driver 580): where there are accelerators, all but what belongs to processes. Files
+    that nobody may write too: their owner, who is a root user's trial, could change their mode on the whole machine."""
     if not accelerator_nodes():
         return ["--remount-ro", "/proc"]
     with os.scandir("/proc") as found:
-        names = sorted(entry.path for entry in found if not entry.name.isdigit() and not entry.is_symlink())
-    shut = [path for path in names if os.path.isdir(path) or os.stat(path).st_mode & 0o222]
-    return [word for path in shut for word in ("--ro-bind", path, path)]
+        shut = sorted(entry.path for entry in found if not entry.name.isdigit() and not entry.is_symlink())
+    return [word for path in shut for word in ("--ro-bind-try", path, path)]
 
 
 @functools.cache

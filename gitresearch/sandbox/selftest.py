@@ -45,6 +45,7 @@ attempt("reached a process", lambda: os.kill(int(pid), 0))
 attempt("read an environment", lambda: open(f"/proc/{pid}/environ", "rb").read())
 attempt("wrote the root", lambda: os.rmdir(os.mkdir("/gitresearch-probe") or "/gitresearch-probe"))
 attempt("could set the kernel", lambda: open("/proc/sys/kernel/core_pattern", "a").close())
+attempt("could set the kernel's files", lambda: os.chmod("/proc/uptime", 0o444))
 print("|".join(found))
 """
 # Runs inside: what recipes stand on, each by itself. A line of JSON, since torch talks too.
@@ -82,7 +83,7 @@ if __name__ == "__main__":
     try:
         done["accelerators"] = reached()
     except Exception as error:
-        done["accelerators"] = str(error).split("\\n")[0][:200]
+        done["accelerators"] = f"{type(error).__name__}: {error}".split("\\n")[0][:200]
     print("\\nWORKS" + json.dumps(done))
 """
 _COUNT = "import torch; print(torch.cuda.device_count())"

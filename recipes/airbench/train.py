@@ -86,8 +86,8 @@ def report(step: int, steps: int, loss: float) -> None:
 
 
 def warm_up(model: Net, net: nn.Module, ready: int) -> None:
-    """Compile and try out everything on made-up images, begin anew, say so, and wait for the data. Nothing is learnt:
-    six steps up to the full rate would blow up on noise."""
+    """Compile and try out everything on made-up images, begin anew, say so, and wait for the data. The rates are
+    0: what noise teaches is thrown away."""
     begin = {name: value.clone() for name, value in model.state_dict().items()}
     images = torch.randn(2 * BATCH, CHANNELS, RESOLUTION, RESOLUTION, device=device())
     fit(model, net, images, torch.arange(len(images), device=images.device) % CLASSES, WARMUP_STEPS, seed=0, pace=0.0)

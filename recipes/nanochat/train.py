@@ -18,7 +18,7 @@ from nano.model import GPT
 from nano.optimizer import GRAD_CLIP, Rates, make_optimizers
 from torch import Tensor, nn
 
-STARTED = time.time()  # wall clock; the process's own start is some tenths earlier
+STARTED = system.BEGAN  # wall clock; the process's own start is some tenths earlier
 
 
 def clock() -> float:

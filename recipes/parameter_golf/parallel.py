@@ -20,7 +20,7 @@ from torch import nn
 DEVICE = "cpu"  # or "cuda"
 PROCESSES = 1  # that train together; 0 is one for each GPU
 CLOCK = "cpu"  # as the study's: CPU seconds of this process, or "wall"
-_BEGAN = time.monotonic()
+_BEGAN = float(os.environ.get("BEGAN", time.monotonic()))  # of several processes, the one that started them
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ def together(train: Callable[[], None]) -> None:
     elif (world := PROCESSES or torch.cuda.device_count()) > 1:
         channel = os.environ.pop("GITRESEARCH_PROGRESS", "")
         told = Connection(int(channel), readable=False) if channel else None
+        os.environ |= {"BEGAN": str(_BEGAN), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
         with tempfile.TemporaryDirectory() as folder:
             mp.spawn(_one, (world, f"file://{folder}/meet", told, train), world)
         return

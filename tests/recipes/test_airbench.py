@@ -342,7 +342,7 @@ def test_no_gpu_is_said_and_not_worked_around(recipe: Load, monkeypatch: pytest.
 
 
 def test_a_warm_up_learns_nothing(recipe: Load) -> None:
-    """Its images are noise, and any rate goes: at a millionfold of the usual one no weight moves."""
+    """Its images are noise, and any rate goes: at a millionfold of the usual one SGD moves no weight."""
     parts = recipe(LEARNING_RATE=6e6, BATCH=32)
     model = parts["model"].Net()
     begin = {name: weight.clone() for name, weight in model.named_parameters()}

@@ -9,6 +9,7 @@ Left plain on purpose at mini scale: one process, 32 bits, nothing compiled or c
 import contextlib
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Annotated, Any, Literal
@@ -26,6 +27,9 @@ ACCUMULATE: Annotated[int, "1..4"] = 1  # parts that a step's batch is cut into
 FUSED: bool = False  # one kernel for all of AdamW's arithmetic
 FLUSH: bool = False  # numbers too small for full precision become 0: some CPUs are slow at them
 SHARE_PROMPTS: bool = True  # predicting: rows with the same prompt are read once
+
+
+BEGAN = float(os.environ.get("BEGAN", time.time()))  # of several processes, the one that started them
 
 
 class System:
@@ -99,6 +103,7 @@ def together(train: Callable[[], None]) -> None:
     elif (world := PROCESSES or torch.cuda.device_count()) > 1:
         channel = os.environ.pop("GITRESEARCH_PROGRESS", "")
         told = Connection(int(channel), readable=False) if channel else None
+        os.environ |= {"BEGAN": str(BEGAN), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
         with tempfile.TemporaryDirectory() as folder:
             mp.spawn(_one, (world, f"file://{folder}/meet", told, train), world)
         return
