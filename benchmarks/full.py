@@ -24,14 +24,13 @@ from typing import Any
 
 import numpy as np
 
-from gitresearch import folders, sandbox
+from gitresearch import folders, sandbox, share
 from gitresearch.evaluate import Evaluator
 from gitresearch.repo import Repo
 from gitresearch.stages import Event
 from gitresearch.study import STUDY_FILE, load
 
 PROGRAM = [sys.executable, "-c", "from gitresearch.cli.main import main; main()"]
-FOLDERS = {"golf": "parameter_golf"}
 VOCAB = 1024
 FETCH = "try: gitresearch init --recipe nanochat D && gitresearch -C D data fetch, and the same for airbench"
 
@@ -123,7 +122,7 @@ def begin(top: Path, task: str, changes: list[str]) -> None:
     subprocess.run([*PROGRAM, "init", str(top), "--recipe", task, "--scale", "full", "--no-commit"], check=True)
     for change in changes:
         file, name, value = re.split(r"[:=]", change, maxsplit=2)
-        path = top / file if file == STUDY_FILE else top / "recipes" / FOLDERS.get(task, task) / file
+        path = top / file if file == STUDY_FILE else top / "recipes" / share.recipe(task).name / file
         pattern = rf"(?m)^({re.escape(name)}(?:: .*?)?) = [^#\n]*?(?= *#|$)"
         text, count = re.subn(pattern, lambda found, new=value: f"{found[1]} = {new}", path.read_text("utf-8"))
         if count != 1:

@@ -197,7 +197,7 @@ print(libc.pthread_setname_np(thread.ident, b"cuda-1"), open(f"/proc/self/task/{
 for process in ("self", os.getpid()):
     open(f"/proc/{process}/task/{thread.native_id}/comm", "w").write(f"of {process}"[:15])
 wake.set()
-for path in sys.argv[1:] or ["/proc/1/task/1/comm"]:
+for path in sys.argv[1:]:
     try:
         with open(path, "w") as file:
             file.write("x")
@@ -831,11 +831,7 @@ def test_the_probe_can_fail(box: Sandbox) -> None:
 
     walls = {"read a secret", "changed a mode outside", "wrote outside", "reached the network", "reached a socket",
              "reached a process", "read an environment"}  # fmt: skip
-    as_root = {
-        "wrote the root",
-        "could set the kernel",
-        "could set the kernel's files",
-    }  # of no user, so no hole of theirs
+    as_root = {"wrote the root", "could set the kernel", "could set the kernel's files"}  # no hole of a user's
     assert set(holes) == (walls | as_root if os.getuid() == 0 else walls)
 
 

@@ -18,11 +18,9 @@ from nano.model import GPT
 from nano.optimizer import GRAD_CLIP, Rates, make_optimizers
 from torch import Tensor, nn
 
-STARTED = system.BEGAN  # wall clock; the process's own start is some tenths earlier
-
 
 def clock() -> float:
-    return time.time() - STARTED if system.DEVICE == "cuda" else time.process_time()
+    return time.time() - system.BEGAN if system.DEVICE == "cuda" else time.process_time()
 
 
 class Loss(nn.Module):

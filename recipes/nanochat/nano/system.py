@@ -29,7 +29,9 @@ FLUSH: bool = False  # numbers too small for full precision become 0: some CPUs 
 SHARE_PROMPTS: bool = True  # predicting: rows with the same prompt are read once
 
 
-BEGAN = float(os.environ.get("BEGAN", time.time()))  # of several processes, the one that started them
+BEGAN = float(
+    os.environ.get("BEGAN", time.time())
+)  # of several, the first; a process's own start is some tenths earlier
 
 
 class System:
