@@ -12,7 +12,8 @@ are stopped that would have won. Trials are not quite exchangeable (agents learn
 which is why one in CHECKED goes on to its end although it was foretold to lose: what came of those is on record.
 
 Bytes go the same way, before training: a hook may reckon what an artefact will weigh (`projected_bytes`), its parent's
-weighed so many times what was reckoned, and past trials tell how much less than that there may still be.
+weighed so many times what was reckoned, and past trials tell how much less than that there may still be. And so does
+memory, from what the smoke run took.
 """
 
 import math
@@ -53,6 +54,7 @@ class Bar:
     level: float = 0.0
     seconds: float = math.inf
     lightest: float = 0.0  # of the bytes that are projected, the share that an artefact may come down to; 0: unknown
+    leanest: float = 0.0  # of the memory that its smoke run took, the share that a run may come down to; 0: unknown
     let_on: bool = False  # only look: this run goes on to its end, unless that is a matter of seconds alone
 
     FROM_THE_START: ClassVar = 1e-9  # the share of training at which bytes are foretold; not 0, which is never
@@ -71,12 +73,16 @@ class Bar:
 
     def too_large(self, projected: int, cap: int) -> str:
         """Why an artefact that is projected to have so many bytes won't fit; empty where it may."""
-        least = int(projected * self.lightest)
+        return self._over(f"{projected} bytes are projected", int(projected * self.lightest), cap)
+
+    def too_hungry(self, taken: int, cap: int) -> str:
+        """Why a run won't fit whose smoke run took so many bytes of memory; empty where it may."""
+        return self._over(f"the smoke run took {taken} bytes of memory", int(taken * self.leanest), cap)
+
+    def _over(self, known: str, least: int, cap: int) -> str:
         if not cap or least <= cap:
             return ""
-        return (
-            f"{projected} bytes are projected, at least {least} by past trials (level {self.level:g}); the cap is {cap}"
-        )
+        return f"{known}, at least {least} by past trials (level {self.level:g}); the cap is {cap}"
 
     def told(self, curve: Sequence[float]) -> str:
         place = len(curve) - 1
@@ -145,12 +151,31 @@ def time_bar(study: Study, reference: float, known: Spread) -> Bar | None:
     return Bar(objective, reference, seconds=reference + t_above(level, known.df) * known.sd)
 
 
-def weight(runs: Iterable[Run]) -> float:
-    """How many times what was projected the artefacts weighed, on the geometric mean; 0 where none tells both."""
-    found = [
-        run.artefact_bytes / run.projected_bytes for run in runs if min(run.projected_bytes, run.artefact_bytes) > 0
-    ]
+Sizes = Callable[[Run], tuple[int, int]]  # what a run was reckoned to take, and what it took
+
+
+def weighed(run: Run) -> tuple[int, int]:
+    return run.projected_bytes, run.artefact_bytes
+
+
+def held(run: Run) -> tuple[int, int]:
+    """Of memory; what a run took that did not end is no measure."""
+    return run.smoke_memory_bytes, run.peak_memory_bytes if run.status == "ok" else 0
+
+
+def times(runs: Iterable[Run], sizes: Sizes) -> float:
+    """How many times what was reckoned the runs took, on the geometric mean; 0 where none tells both."""
+    found = [took / reckoned for reckoned, took in map(sizes, runs) if min(reckoned, took) > 0]
     return math.exp(mean([math.log(share) for share in found])) if found else 0.0
+
+
+def lighter(mine: Sequence[Run], parents: Sequence[Run], sizes: Sizes) -> float | None:
+    """The log of how many times lighter runs came out than their parent's foretold; None where that isn't known."""
+    found, foretold = times(mine, sizes), times(parents, sizes)
+    return math.log(foretold / found) if found and foretold else None
+
+
+Surprises = tuple[float | None, float | None, float | None]  # of curve, bytes and memory; None: not known
 
 
 class Experience:
@@ -158,41 +183,43 @@ class Experience:
 
     def __init__(self, study: Study, outcome_of: Callable[[str], Outcome | None]) -> None:
         self.study, self._outcome_of = study, outcome_of
-        self._surprises: dict[str, tuple[float | None, float | None]] = {}
+        self._surprises: dict[str, Surprises] = {}
 
     def bar(self, parent: str, past: Iterable[tuple[str, str]], reference: float) -> Bar | None:
         """The bar for a child of `parent`, from past trials as (oid, parent's oid); None where it stops nothing."""
         level, objective = self.study.decision.curve_alpha, self.study.objective
         if not level:
             return None
-        ends, light = self._known(past)
-        granted, lighter, theirs = slack(ends, level), slack(light, level), self._runs(parent)
+        ends, light, lean = self._known(past)
+        granted, theirs = slack(ends, level), self._runs(parent)
         # Of several first looks the mean decides, and the first of them may be lost with the trial still winning.
         curved = self.study.seeds.screen == 1 and objective.metric not in OWN_METRICS
         mine = offsets(theirs, objective.metric) if curved and math.isfinite(granted) else ()
-        lightest = weight(theirs) / math.exp(lighter) if math.isfinite(lighter) else 0.0
-        if not mine and not lightest:
+        lightest, leanest = (
+            times(theirs, sizes) / math.exp(slack(one, level)) for sizes, one in ((weighed, light), (held, lean))
+        )
+        if not mine and not lightest and not leanest:
             return None
-        return Bar(objective, reference, mine, granted, len(ends), level, lightest=lightest)
+        return Bar(objective, reference, mine, granted, len(ends), level, lightest=lightest, leanest=leanest)
 
-    def _known(self, past: Iterable[tuple[str, str]]) -> tuple[list[float], list[float]]:
-        """The surprises of past trials: in their curves, and in their bytes."""
+    def _known(self, past: Iterable[tuple[str, str]]) -> tuple[list[float], ...]:
+        """The surprises of past trials: in their curves, in their bytes and in their memory."""
         found = [self._surprise(oid, of) for oid, of in past]
-        return [one for one, _ in found if one is not None], [one for _, one in found if one is not None]
+        return tuple([one for one in each if one is not None] for each in zip(*found, strict=True)) or ([], [], [])
 
-    def _surprise(self, oid: str, parent: str) -> tuple[float | None, float | None]:
-        """How much better a trial's first run ended than foretold, and the log of how many times lighter it came out;
-        None where that isn't known. It is kept: what has a first run doesn't change."""
+    def _surprise(self, oid: str, parent: str) -> Surprises:
+        """How much better a trial's first run ended than foretold, and how many times lighter it came out, as a log.
+        It is kept: what has a first run doesn't change."""
         runs = self._runs(oid) if oid not in self._surprises else ()
         first = [run for run in runs if run.purpose == "screen" and run.status != "harness_abort"][:1]
         if not first:
-            return self._surprises.get(oid, (None, None))
+            return self._surprises.get(oid, (None, None, None))
         objective, parents = self.study.objective, self._runs(parent)
         mine, theirs = offsets(first, objective.metric), offsets(parents, objective.metric)
-        light, before = weight(first), weight(parents)
         self._surprises[oid] = (
             surprise(objective, mine, theirs) if mine and theirs else None,
-            math.log(before / light) if light and before else None,
+            lighter(first, parents, weighed),
+            lighter(first, parents, held),
         )
         return self._surprises[oid]
 

@@ -176,7 +176,7 @@ class Evaluator(Stages):
         self._tell(job, "preflight")
         self._export(job)
         reply = self._preflight(self.hook, job.tree, job.cancel) if self.hook else {}
-        self._take_projection(job, reply, "preflight")
+        self._take_sizes(job, reply)
         if self.study.budget.smoke_seconds and job.purpose in smoke.BEFORE and job.trial.oid not in self._smoked:
             self._smoke(job, scored=reply.get("smoke") is True)
             self._smoked.add(job.trial.oid)  # not before: one that our own fault ended is due again
@@ -215,11 +215,17 @@ class Evaluator(Stages):
             remove(small.top)
         spent, size = round(small.run.total_seconds + small.run.warmup_seconds, 3), small.run.artefact_bytes
         peak = small.run.peak_memory_bytes
-        job.run = replace(job.run, smoke_seconds=spent, smoke_bytes=size, peak_memory_bytes=peak)
+        job.run = replace(
+            job.run, smoke_seconds=spent, smoke_bytes=size, smoke_memory_bytes=peak, peak_memory_bytes=peak
+        )
         if found is not None:
             raise Stopped(*found)
         if not job.run.projected_bytes:
-            self._take_projection(job, {"projected_bytes": size}, "smoke measure")
+            job.run = replace(job.run, projected_bytes=size)
+            self._judge_size(job, "smoke measure")
+        if job.bar:
+            why = job.bar.too_hungry(peak, job.budget.memory_mb << 20)
+            self._foretold(job, "resource_limit", Failure("smoke measure", "foretold_too_hungry", (why,)))
 
     def environment(self) -> dict[str, Any]:
         """What the runs ran on."""

@@ -53,7 +53,7 @@ PURPOSES = ("baseline", "screen", "head", "confirm", RIVAL, DRIFT, HOLDOUT, REPR
 WITNESS, REVOKED, UNCONFIRMED = "witness", "revoked", "unconfirmed"  # labels
 _WHERE_TOLD = (
     "warmup_seconds", "saved_seconds", "saved_by", "foretold", "projected_bytes", "smoke_seconds", "smoke_bytes",
-    "of",
+    "smoke_memory_bytes", "parameters", "of",
 )  # fmt: skip
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -100,6 +100,8 @@ class Run:
     foretold: float = 0.0  # the share of its training at which its curve foretold that it can't win; 0: it never did
     smoke_seconds: float = 0.0  # of the smoke run before it, told where there was one
     smoke_bytes: int = 0  # of the artefact that it left
+    smoke_memory_bytes: int = 0  # at most, that it took
+    parameters: int = 0  # of the model, by the hook before training; 0: it can't tell
     of: str = ""  # the trial that ran, where it isn't the one whose outcome this stands in
 
     @property
@@ -391,6 +393,8 @@ def _run(table: Mapping[str, Any]) -> Run:
         foretold=_number(table.get("foretold", 0.0)),
         smoke_seconds=_number(table.get("smoke_seconds", 0.0)),
         smoke_bytes=_integer(table.get("smoke_bytes", 0)),
+        smoke_memory_bytes=_integer(table.get("smoke_memory_bytes", 0)),
+        parameters=_integer(table.get("parameters", 0)),
         of=_oid(table.get("of", "")),
     )
 

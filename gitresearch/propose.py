@@ -25,6 +25,7 @@ from gitresearch.outcome import now, signed
 from gitresearch.policy import Turn, ablation
 from gitresearch.repo import blob_oid
 from gitresearch.sameness import Tried
+from gitresearch.smoke import BEFORE
 from gitresearch.surface import Edits
 from gitresearch.text import clean, one_line
 from gitresearch.trial import SUBJECT_LIMIT, Hypothesis, Trial
@@ -110,41 +111,45 @@ class Proposer:
         if request.conflicts and not self.agent.resolves_conflicts:
             named = ", ".join(one_line(path, 60) for path in request.conflicts[:3])
             raise ProposalFailed(f"{combined(request)} conflict in {named}, which this agent can't resolve")
-        spent, why = Usage(), ""
+        spent, why, spared = Usage(), "", 0.0
         for attempt in range(TRIES):
             try:
                 proposal = self.agent.propose(replace(request, seed=request.seed + attempt, again=why))
             except ProposalFailed as failed:
                 failed.usage += spent
-                self._record_failure(request, failed)
+                self._record_failure(request, failed, spared)
                 raise
             spent += proposal.usage
             why = self.refusal(request, proposal.edits)
             if not why:
                 proposal = replace(merged(lineage, request, proposal), usage=spent)
                 with self.lock:  # two slots must not find the same new tree
-                    why = self._tried_before(lineage, request, proposal.edits)
+                    why, seconds = self._tried_before(lineage, request, proposal.edits)
                     if not why:
-                        return self._commit(request, proposal), spent
+                        return self._commit(request, proposal, spared), spent
+                    spared += seconds
         told = f"{request.specialist.name} found no new edit: {why}"
         repeated = ProposalFailed(told, usage=spent, transcript=proposal.transcript)
-        self._record_failure(request, repeated)
+        self._record_failure(request, repeated, spared)
         raise repeated
 
-    def _tried_before(self, lineage: Lineage, request: Request, edits: Edits) -> str:
-        """Where the parent with the edits is a program that was tried, in words for its agent; or nothing."""
+    def _tried_before(self, lineage: Lineage, request: Request, edits: Edits) -> tuple[str, float]:
+        """Where the parent with the edits is a program that was tried, in words for its agent, and the seconds of its
+        first run, which another would take again; or nothing."""
         tree = self.repo.tree_with(request.parent.oid, edits)
         node, what, made = lineage.same_tree(tree), "the same files were tried before", self._made.get(tree)
         if node is None and made is None:
             node = self._tried.find(lineage, request.parent.oid, request.specialist.name, edits)
             if node is None:
-                return ""
-            if node.trial.oid == request.parent.oid:
-                return "the edit changes nothing but comments, docstrings or layout"
+                return "", 0.0
             what = "the same program was tried before, but for comments, docstrings or layout"
-        shown = self.study.agent.lineage and (node is None or node.offered)
         trial = node.trial if node else made
-        return f"{what}, in {trial.short}" if shown and trial else what
+        outcome = self.briefing.outcome_of(trial.oid) if trial else None
+        seconds = next((run.total_seconds for run in outcome.runs if run.purpose in BEFORE), 0.0) if outcome else 0.0
+        if node and node.trial.oid == request.parent.oid:
+            return "the edit changes nothing but comments, docstrings or layout", seconds
+        shown = self.study.agent.lineage and (node is None or node.offered)
+        return f"{what}, in {trial.short}" if shown and trial else what, seconds
 
     def refusal(self, request: Request, edits: Edits) -> str:
         """Why the edits of the request's files can't become a trial, or nothing."""
@@ -168,26 +173,27 @@ class Proposer:
             hypothesis = of_merge(lineage, request, "")
             return self._commit(request, Proposal(hypothesis, request.merge.edits))
 
-    def _commit(self, request: Request, proposal: Proposal) -> Trial:
+    def _commit(self, request: Request, proposal: Proposal, spared: float = 0.0) -> Trial:
         parents = [request.parent.oid]
         if request.operator == "combine" and request.other:
             parents.append(request.other.oid)
-        told = self._document(request, proposal.usage, proposal.transcript)
+        told = self._document(request, proposal.usage, proposal.transcript, spared)
         made = self.repo.make_trial(proposal.hypothesis, parents, proposal.edits, proposal=told)
         self._made[made.tree] = made
         return made
 
-    def _record_failure(self, request: Request, failed: ProposalFailed) -> None:
-        """A turn that came to nothing, where it cost something."""
-        if failed.usage.calls:
+    def _record_failure(self, request: Request, failed: ProposalFailed, spared: float) -> None:
+        """A turn that came to nothing, where it cost or spared something."""
+        if failed.usage.calls or spared:
             why = {"failed": one_line(failed.message, 500), "parent": request.parent.oid, "at": now()}
-            document, attachments = self._document(request, failed.usage, failed.transcript, why)
+            document, attachments = self._document(request, failed.usage, failed.transcript, spared, why)
             self.repo.record_failed_proposal(document, attachments)
 
     def _document(
-        self, request: Request, usage: Usage, transcript: str, more: Mapping[str, str] | None = None
+        self, request: Request, usage: Usage, transcript: str, spared: float, more: Mapping[str, str] | None = None
     ) -> tuple[bytes, list[bytes]]:
-        """The proposals note: how a trial came about or why none did; what the agent saw and said is kept as blobs."""
+        """The proposals note: how a trial came about or why none did; what the agent saw and said is kept as blobs, and
+        what the runs took that repeats would have taken again as `spared_seconds`."""
         seen = request.brief.encode() if request.asks else b""
         said = clean(transcript, 1 << 20).encode()
         settings = self.study.agent
@@ -196,6 +202,7 @@ class Proposer:
             "schema": 1,
             "study": self.study.name,
             **(more or {}),
+            **({"spared_seconds": round(spared, 3)} if spared else {}),
             "specialist": request.specialist.name,
             "operator": request.operator,
             "other": request.other.oid if request.other else "",

@@ -139,16 +139,27 @@ class Stages:
         told = tuple(failures.tidy(str(line)) for line in lines)
         raise Stopped(status, Failure("preflight", str(reply.get("label", status))[:80], told))
 
-    def _take_projection(self, job: Job, reply: Mapping[str, Any], phase: str) -> None:
-        """Put the bytes to be reckoned with on record; Stopped where past trials say that they are too many."""
-        projected = reply.get("projected_bytes", 0)
-        if isinstance(projected, bool) or not isinstance(projected, int) or not 0 <= projected < 1 << 53:
-            raise HookFault("the hook's preflight gave projected_bytes that are no number of bytes")
-        job.run = replace(job.run, projected_bytes=projected)
-        if job.bar and (why := job.bar.too_large(projected, self.study.budget.artefact_bytes)):
+    def _take_sizes(self, job: Job, reply: Mapping[str, Any]) -> None:
+        """Put on record what the hook reckons before training, and judge it by."""
+        sizes = {name: reply.get(name, 0) for name in ("parameters", "projected_bytes")}
+        for name, size in sizes.items():
+            if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < 1 << 53:
+                raise HookFault(f"the hook's preflight gave {name} that are no whole number")
+        job.run = replace(job.run, **sizes)
+        self._judge_size(job, "preflight")
+
+    def _judge_size(self, job: Job, phase: str) -> None:
+        """Stopped where past trials say that the bytes that are projected are too many."""
+        if job.bar:
+            why = job.bar.too_large(job.run.projected_bytes, self.study.budget.artefact_bytes)
+            self._foretold(job, "size_blocked", Failure(phase, "foretold_too_large", (why,)))
+
+    def _foretold(self, job: Job, status: str, failure: Failure) -> None:
+        """Stopped, unless past trials say nothing (a failure without words) or this one is to go on all the same."""
+        if job.bar and any(failure.lines):
             job.run = replace(job.run, foretold=job.bar.FROM_THE_START)
             if not job.bar.let_on:
-                raise Stopped("size_blocked", Failure(phase, "foretold_too_large", (why,)))
+                raise Stopped(status, failure)
 
     def _world(self, job: Job, *, training: bool) -> World:
         """Training sees the training data and writes the artefact; predicting sees the artefact and no data."""

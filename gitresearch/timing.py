@@ -3,13 +3,16 @@
 Pure. Useful are the seconds of trials that got a rank (baseline, keep, discard), or were stopped since they could not
 get one: they tell something of a recipe that works. Wasted are those of all others: failed, blocked, disqualified,
 taken back, or ended by our own fault. These are wall seconds of all runs but a witness's. Saved are the seconds that
-early ends spared by each run's own record, by the study's clock. A note is data from whoever pushed it: one that can't
-be read saves nothing.
+early ends spared by each run's own record, by the study's clock, and what repeats that never became trials would have
+taken. A note is data from whoever pushed it: one that can't be read saves nothing.
 """
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+
+import tomli
 
 from gitresearch.errors import FormatError
 from gitresearch.lineage import RANKED, Node
@@ -17,6 +20,8 @@ from gitresearch.outcome import EARLY_STOP, REPRODUCE, Outcome, Run
 
 USEFUL = RANKED | {EARLY_STOP}
 _MARK = re.compile(rb"\n(?:saved_seconds|foretold) = ")  # a note without either is not parsed
+_SPARED = re.compile(rb"\nspared_seconds = ")  # of a proposals note
+REPEAT = "repeat"  # the reason of what a repeat would have taken
 
 
 @dataclass
@@ -73,6 +78,19 @@ def timing(notes: Iterable[tuple[Node, bytes]]) -> Timing:
         for times in (found.total, by_status, by_specialist):
             times.add(node, sum(spared.values()))
     return found
+
+
+def repeats(notes: Iterable[bytes], study: str) -> float:
+    """What the study's refused repeats would have taken again, out of its proposals notes."""
+    spared = 0.0
+    for note in notes:
+        try:
+            document = tomli.loads(note.decode("utf-8")) if _SPARED.search(note) else {}
+            seconds = document.get("spared_seconds", 0.0) if document.get("study") == study else 0.0
+            spared += seconds if 0 < seconds < math.inf else 0.0
+        except (ValueError, TypeError, RecursionError):
+            continue
+    return spared
 
 
 def told(note: bytes) -> Sequence[Run]:

@@ -86,6 +86,23 @@ def test_bytes_are_foretold_from_what_past_artefacts_weighed() -> None:
     assert Experience(ASKED, known.get).bar("p", [(f"t{n}", "p") for n in range(8)], 2.0) is None
 
 
+def test_memory_is_foretold_from_what_past_smoke_runs_took() -> None:
+    """As bytes are, from the runs that came to their end: one that was stopped early may have needed more."""
+    made = [Run(0, "screen", "ok", smoke_memory_bytes=100, peak_memory_bytes=size) for size in range(196, 205)]
+    base = Run(0, "baseline", "ok", smoke_memory_bytes=100, peak_memory_bytes=210)
+    known = {f"t{n}": replace(outcome(2.1), runs=(run,)) for n, run in enumerate(made)}
+    known |= {"p": replace(outcome(2.0), runs=(base,))}
+    past = [(f"t{n}", "p") for n in range(9)]
+    bar = Experience(ASKED, known.get).bar("p", past, 2.0)
+    assert bar is not None
+    assert (bar.leanest, bar.lightest) == (pytest.approx(1.96), 0.0)
+    told = "the smoke run took 200 bytes of memory, at least 392 by past trials (level 0.1); the cap is 390"
+    assert bar.too_hungry(200, 390) == told
+    assert bar.too_hungry(200, 393) == bar.too_hungry(200, 0) == bar.too_hungry(0, 390) == ""
+    known["t3"] = replace(known["t3"], runs=(replace(made[3], status="early_stop"),))
+    assert Experience(ASKED, known.get).bar("p", past, 2.0) is None
+
+
 def search(seed: int, trials: int, level: float) -> tuple[int, int, int]:
     """A made-up search: how many of its runs were stopped, how many of those would have won, of how many trials.
 

@@ -1,21 +1,24 @@
 """Edits that are a program tried before: what is the same, what only looks so, and how far is looked."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tomli
 
-from gitresearch import sameness
+from gitresearch import sameness, timing
 from gitresearch.agents import ProposalFailed
 from gitresearch.briefing import Briefing
 from gitresearch.lineage import Lineage
+from gitresearch.outcome import Run
 from gitresearch.policy import Turn
 from gitresearch.propose import Proposer
 from gitresearch.repo import Repo
 from gitresearch.sameness import Tried, meaning
 from gitresearch.study import Study, load
 from gitresearch.trial import Trial
-from tests.build import TIME, add_trial, record, study_repo
+from tests.build import TIME, add_trial, outcome, record, study_repo
 from tests.fakes import FakeAgent
 
 STUDY = """
@@ -144,6 +147,24 @@ def test_an_agent_is_told(repo: Repo, base: Trial) -> None:
     with pytest.raises(ProposalFailed, match=f"the same files were tried before, in {trial.short}"):
         proposer.answer(lineage, proposer.request(lineage, turn))  # in a lineage that has not heard of it yet
     assert len(repo.trials("demo")) == 3
+
+
+def test_what_a_repeat_spares_is_on_record(repo: Repo, base: Trial) -> None:
+    """The first run of the program that it repeats, each time; a turn that only repeats is on record for that alone."""
+    first = add_trial(repo, "set it", [base], {"train.py": b"VALUE = 0.5\n"})
+    runs = (Run(1, "screen", "ok", {"loss": 1.0}, train_seconds=9.0, eval_seconds=1.5), Run(2, "head", "ok"))
+    repo.record(first.oid, replace(outcome(1.0), runs=runs))
+    study = a_study()
+    lineage = Lineage.of(study.objective, repo.trials("demo"))
+    agent = FakeAgent([0.5, 0.5, 0.7])
+    proposer = Proposer(Briefing(repo, study, repo.study_base("demo") or ""), agent)
+    turn = Turn(study.specialists[0], "improve", base, 1)
+    trial, _ = proposer.answer(lineage, proposer.request(lineage, turn))
+    assert tomli.loads((repo.proposal(trial.oid) or b"").decode())["spared_seconds"] == 21.0
+    agent.queue = [0.5] * 3
+    with pytest.raises(ProposalFailed):
+        proposer.answer(lineage, proposer.request(lineage, turn))
+    assert timing.repeats(repo.proposals().values(), "demo") == 21.0 + 31.5
 
 
 def test_the_control_arm_is_told_no_name(repo: Repo, base: Trial) -> None:

@@ -183,6 +183,33 @@ def test_what_a_smoke_run_leaves_is_a_projection(bench: Make, lightest: float, s
         assert result.run.artefact_bytes == result.run.train_seconds == 0
 
 
+@pytest.mark.parametrize(("leanest", "let_on"), [(0.0, False), (1e9, False), (1e9, True)])
+def test_what_a_smoke_run_took_of_memory_foretells_a_limit(bench: Make, leanest: float, let_on: bool) -> None:
+    """It is on record beside what the run took; where past trials say that it comes to too much, there is no run."""
+    made = bench(budget=BUDGET, files=KNOWS)
+    trial = add_trial(made.repo, "try this", edits={"train.py": SHRINKS.encode()})
+    bar = Bar(Objective("loss"), 0.0, level=0.1, leanest=leanest, let_on=let_on)
+
+    result = made.evaluator.run(trial, 7, "screen", None, bar)
+
+    assert 0 < result.run.smoke_memory_bytes < 1 << 30
+    assert bool(result.run.foretold) == bool(leanest)
+    if not leanest or let_on:
+        assert (result.run.status, result.run.artefact_bytes > 0) == ("ok", True)
+    else:
+        failed(result, "resource_limit", "smoke measure", "foretold_too_hungry")
+        assert (result.run.train_seconds, result.run.saved_by) == (0, "")
+
+
+def test_the_hook_tells_how_many_parameters_there_are(bench: Make) -> None:
+    """Where it can; it is on record and read back."""
+    hook = HOOK.replace('"smoke": True', '"smoke": True, "parameters": 4321')
+
+    run = bench(budget=BUDGET, files={"hooks/hook.py": hook}).run().run
+
+    assert run.parameters == 4321
+
+
 def test_a_projection_of_the_hook_comes_first(bench: Make) -> None:
     """It knows the format."""
     hook = HOOK.replace('"smoke": True', '"smoke": True, "projected_bytes": 77')

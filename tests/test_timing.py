@@ -48,6 +48,13 @@ def test_a_saving_that_is_none(told: float) -> None:
     assert saved(times.told(known("crash", 1, "one", replace(SPARED, saved_by=""))[1])) == {"unknown": 7.5}
 
 
+def test_what_repeats_would_have_taken() -> None:
+    """Of the study's own notes, as far as they can be read; a figure that is none counts for nothing."""
+    notes = [f'\nstudy = "{study}"\nspared_seconds = {told}\n'.encode() for study, told in (("a", 5.5), ("b", 100))]
+    notes += [f'\nstudy = "a"\nspared_seconds = {told}\n'.encode() for told in ("-3", "inf", "nan", '"7"', "=", "2")]
+    assert times.repeats([*notes, b"\xff\nspared_seconds = 1", b'\nstudy = "a"\n'], "a") == 7.5
+
+
 def test_the_verb(call: Cli, tmp_path: Path) -> None:  # noqa: F811
     """A table for people and JSON for programs; before any outcome it says so."""
     study = 'name = "demo"\n[recipe]\ntrain = "python train.py"\n[objective]\nmetric = "loss"\n'

@@ -357,7 +357,7 @@ def preflight(request: dict[str, Any]) -> dict[str, Any]:
     if cap and size + least > cap:
         told = f"{weights} weights take at least {least} bytes with their merges, and the code {size}"
         return _doomed("size_blocked", "projected_too_large", [told, f"{size + least - cap} over the cap of {cap}"])
-    told = {"ok": True, "smoke": True, "code_bytes": size, "weights": weights, "least_bytes": size + least}
+    told = {"ok": True, "smoke": True, "code_bytes": size, "parameters": weights, "least_bytes": size + least}
     return told | {"projected_bytes": size + likely}
 
 

@@ -142,9 +142,9 @@ def told(node: Node, outcome: Outcome | None) -> str:
     if outcome.failure:
         parts.append(render.quoted("\n".join(outcome.failure.lines)))
     metrics = sorted({name for run in outcome.runs for name in run.metrics})
-    beside, warm, tried, spared = (
+    beside, warm, tried, spared, counted = (
         any(getattr(run, name) for run in outcome.runs)
-        for name in ("of", "warmup_seconds", "smoke_seconds", "saved_seconds")
+        for name in ("of", "warmup_seconds", "smoke_seconds", "saved_seconds", "parameters")
     )
     rows = [
         {"purpose": run.purpose}
@@ -155,6 +155,7 @@ def told(node: Node, outcome: Outcome | None) -> str:
         | ({"warm-up s": run.warmup_seconds} if warm else {})
         | {"train s": run.train_seconds, "eval s": run.eval_seconds, "wall s": run.wall_seconds}
         | {"MB": round(run.peak_memory_bytes / 1e6), "artefact": run.artefact_bytes}
+        | ({"parameters": run.parameters} if counted else {})
         | ({"saved s": run.saved_seconds, "by": run.saved_by} if spared else {})
         for run in outcome.runs
     ]

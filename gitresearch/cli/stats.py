@@ -11,7 +11,7 @@ from gitresearch.cli.look import as_json, emit
 from gitresearch.lineage import Node
 from gitresearch.outcome import STATUSES
 from gitresearch.text import one_line, plural
-from gitresearch.timing import Times, timing
+from gitresearch.timing import REPEAT, Times, repeats, timing
 
 
 @click.command(short_help="Show where evaluation time went: useful, wasted, saved.")
@@ -20,11 +20,15 @@ def stats(json_: bool) -> None:
     """Show where evaluation time went: useful, wasted, saved.
 
     Useful are the seconds of trials that got a rank (baseline, keep, discard), wasted those of all others, in wall
-    seconds. Saved is what early ends spared, by each run's own record and the study's clock.
+    seconds. Saved is what early ends spared, by each run's own record and the study's clock; by `repeat`, what programs
+    would have taken that were tried before and so never became trials.
     """
     opened = open_study()
     records = [record for record in opened.repo.trials(opened.study.name) if record.summary]
     found = timing((Node(record.trial, record.summary), note) for record, note in opened.repo.notes_of(records))
+    if spared := repeats(opened.repo.proposals().values(), opened.study.name):
+        found.reasons[REPEAT] = spared
+        found.total.saved += spared
     specialists = {name: row(times) for name, times in sorted(found.specialists.items())} | {"all": row(found.total)}
     statuses = {name: row(found.statuses[name]) for name in STATUSES if name in found.statuses}
     if json_:
