@@ -18,7 +18,7 @@ memory, from what the smoke run took.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from gitresearch.errors import FormatError
@@ -44,7 +44,7 @@ def scale(place: int) -> float:
 class Bar:
     """What a run has to be able to reach. `offsets` is the parent's score less its curve at each mark; `slack` the
     surprise that is granted. A run of a study that is scored by its time has `seconds` instead: to train longer is to
-    lose."""
+    lose. Where that is relative they are too, until it is known to what (`over`)."""
 
     objective: Objective
     reference: float
@@ -56,6 +56,10 @@ class Bar:
     lightest: float = 0.0  # of the bytes that are projected, the share that an artefact may come down to; 0: unknown
     leanest: float = 0.0  # of the memory that its smoke run took, the share that a run may come down to; 0: unknown
     let_on: bool = False  # only look: this run goes on to its end, unless that is a matter of seconds alone
+
+    def over(self, seconds: float) -> "Bar":
+        """The bar of a run whose score is its seconds over these."""
+        return replace(self, reference=self.reference * seconds, seconds=self.seconds * seconds)
 
     FROM_THE_START: ClassVar = 1e-9  # the share of training at which bytes are foretold; not 0, which is never
 

@@ -5,9 +5,11 @@ after it. The judge is the study's hook; labels and held-out data stay with it. 
 with a status: the trial's failures are statuses with the log lines that show them, our own is `harness_abort`.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -15,10 +17,11 @@ from typing import Any
 
 from gitresearch import accelerator, data, machine, sandbox, smoke
 from gitresearch.accelerator import Accelerators
+from gitresearch.cores import Cores
 from gitresearch.curves import Bar
 from gitresearch.errors import GitResearchError
 from gitresearch.hooks import Hook, HookFault, Scoring, export_hook
-from gitresearch.outcome import Failure, Run, now
+from gitresearch.outcome import RELATIVE, Failure, Run, now
 from gitresearch.sandbox import Sandbox
 from gitresearch.stages import Event, Job, Source, Stages, Stopped
 from gitresearch.study import Study
@@ -26,6 +29,8 @@ from gitresearch.surface import safe_path
 from gitresearch.text import one_line
 from gitresearch.trial import Trial
 from gitresearch.workdir import Workdir, remove
+
+WATCH_SECONDS = 0.2  # between two looks whether somebody wants a run to end
 
 
 @dataclass(frozen=True)
@@ -45,11 +50,11 @@ class Evaluator(Stages):
         self, source: Source, study: Study, base: str, box: Sandbox, cache: Path,
         on_event: Callable[[Event], None] = lambda _event: None,
     ) -> None:  # fmt: skip
-        super().__init__(source, study, box, cache, on_event)
-        self.base = base
+        super().__init__(source, study, base, box, cache, on_event)
         self.hook: Hook | None = None
         self.work: Workdir | None = None
         self.accelerators = Accelerators()
+        self.cores = Cores()
         self.data_digest = ""
         self._smoked: set[str] = set()  # the trials that had their smoke run
         self._usual = 0.0  # seconds that the last run took which ended well: what a blocked one is taken to have spared
@@ -183,7 +188,43 @@ class Evaluator(Stages):
         if self.hook is None:
             self._read_metric(job, self._train(job))
         else:
-            self._work(self.hook, job)
+            work = self._work_beside if self.study.relative else self._work
+            work(self.hook, job)
+
+    def _work_beside(self, hook: Hook, job: Job) -> None:
+        """The job, and at the same time on the same core the unchanged recipe, in whose seconds the job's are told.
+
+        They take turns of milliseconds, so what slows the one slows the other: decision 0036.
+        """
+        stop, ratio = threading.Event(), job.bar
+        run = Run(job.seed, job.purpose, "ok")
+        beside = replace(job, top=job.top / "baseline", run=run, bar=None, cancel=stop, beside=True)
+        job.bar = replace(ratio, seconds=math.inf) if ratio else None
+
+        def baseline() -> None:
+            self._work(hook, beside)
+            if ratio and job.forecast and self.study.objective.metric == RELATIVE:
+                job.forecast.bar = ratio.over(beside.run.total_seconds)
+
+        beside.top.mkdir()
+        self._export(beside)
+        with self.cores.one(), ThreadPoolExecutor(1) as pool:
+            other = pool.submit(baseline)
+            try:
+                self._work(hook, job)
+                while not other.done() and not (job.cancel and job.cancel.is_set()):
+                    wait([other], timeout=WATCH_SECONDS)
+            finally:
+                stop.set()
+        remove(beside.top)
+        try:
+            other.result()
+        except Stopped as stopped:
+            job.run = replace(job.run, metrics={})
+            told = (f"the unchanged recipe, run beside the trial, ended in {stopped.status}", *stopped.failure.lines)
+            raise Stopped("harness_abort", Failure("harness", "baseline", told)) from None
+        job.run = replace(job.run, baseline_seconds=beside.run.total_seconds)
+        job.run = replace(job.run, metrics={**job.run.metrics, **self._own_metrics(job.run)})
 
     def _work(self, hook: Hook, job: Job, *, scored: bool = True) -> None:
         """Train, weigh, and where it is asked for score."""

@@ -43,8 +43,9 @@ MEASURED = frozenset({"baseline", "keep", "discard", "disqualified"})  # these c
 EARLY_STOP = "early_stop"  # ended by what its own progress foretold: no score, and no failure either
 FAILED = frozenset(STATUSES) - MEASURED - {EARLY_STOP}
 # What a study may be scored by of a run: no hook reports it, the evaluator measures it.
-TIMES = frozenset({"train_seconds", "total_seconds"})  # of these, what a run can't take back once it is spent
-OWN_METRICS = frozenset({"train_seconds", "eval_seconds", "total_seconds", "artefact_bytes", "peak_memory_bytes"})
+RELATIVE = "relative_seconds"  # those of a run over those of the unchanged recipe beside it
+TIMES = frozenset({"train_seconds", "total_seconds", RELATIVE})  # of these, what a run can't take back once it is spent
+OWN_METRICS = TIMES | {"eval_seconds", "artefact_bytes", "peak_memory_bytes"}
 REPRODUCE = "reproduce"  # a witness's runs, which enter no score, verdict, claim or estimate of noise
 DRIFT = "drift"  # the baseline once more, to see whether it moved: enters no score either
 HOLDOUT = "holdout"  # scored on a second hidden split, which nothing is decided by: enters no score either
@@ -53,7 +54,7 @@ PURPOSES = ("baseline", "screen", "head", "confirm", RIVAL, DRIFT, HOLDOUT, REPR
 WITNESS, REVOKED, UNCONFIRMED = "witness", "revoked", "unconfirmed"  # labels
 _WHERE_TOLD = (
     "warmup_seconds", "saved_seconds", "saved_by", "foretold", "projected_bytes", "smoke_seconds", "smoke_bytes",
-    "smoke_memory_bytes", "parameters", "of",
+    "smoke_memory_bytes", "parameters", "baseline_seconds", "of",
 )  # fmt: skip
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -102,12 +103,18 @@ class Run:
     smoke_bytes: int = 0  # of the artefact that it left
     smoke_memory_bytes: int = 0  # at most, that it took
     parameters: int = 0  # of the model, by the hook before training; 0: it can't tell
+    baseline_seconds: float = 0.0  # of the unchanged recipe beside it, where a study is scored by both
     of: str = ""  # the trial that ran, where it isn't the one whose outcome this stands in
 
     @property
     def total_seconds(self) -> float:
         """Training and predicting: a task scored by it leaves nothing to gain from doing one's work in the other."""
         return round(self.train_seconds + self.eval_seconds, 3)
+
+    @property
+    def relative_seconds(self) -> float:
+        """All of its seconds over those of the unchanged recipe beside it; 0 where that did not run."""
+        return round(self.total_seconds / self.baseline_seconds, 6) if self.baseline_seconds else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,6 +402,7 @@ def _run(table: Mapping[str, Any]) -> Run:
         smoke_bytes=_integer(table.get("smoke_bytes", 0)),
         smoke_memory_bytes=_integer(table.get("smoke_memory_bytes", 0)),
         parameters=_integer(table.get("parameters", 0)),
+        baseline_seconds=_number(table.get("baseline_seconds", 0.0)),
         of=_oid(table.get("of", "")),
     )
 

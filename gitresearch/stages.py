@@ -89,6 +89,7 @@ class Job:
     budget: Budget
     bar: Bar | None = None
     smoke: bool = False
+    beside: bool = False  # of the unchanged recipe, at the same time as the trial's
     gate: Gate | None = None  # of a study that lets its trials warm up
     shown: Path | None = None  # the data folder that opens with it
     forecast: Forecast | None = None  # while it trains
@@ -112,16 +113,17 @@ class Stages:
     """What the stages of every run of a study share: its files, its hook, its sandbox and its data."""
 
     def __init__(
-        self, source: Source, study: Study, box: Sandbox, cache: Path, on_event: Callable[[Event], None]
+        self, source: Source, study: Study, base: str, box: Sandbox, cache: Path, on_event: Callable[[Event], None]
     ) -> None:
-        self.source, self.study, self.box, self.cache, self.on_event = source, study, box, cache, on_event
+        self.source, self.study, self.base, self.box = source, study, base, box
+        self.cache, self.on_event = cache, on_event
         self.data: dict[str, Path] = {}
         self.python = _interpreter(study.recipe.python)
 
     def _export(self, job: Job) -> None:
         """Bytes on disk are the bytes of the commit; a tree that can't be written safely ends here."""
         try:
-            self.source.export(job.trial.oid, self.study.recipe.folder, job.tree)
+            self.source.export(self.base if job.beside else job.trial.oid, self.study.recipe.folder, job.tree)
         except GitResearchError as error:
             if isinstance(error, FormatError) or getattr(error.__cause__, "errno", None) in _BAD_NAMES:
                 raise Stopped("preflight_crash", Failure("preflight", "BadTree", (error.message,))) from None
@@ -353,6 +355,8 @@ class Stages:
         job.run = replace(job.run, metrics={name: value})
 
     def _tell(self, job: Job, phase: str, used: float = 0.0, budget: float = 0.0) -> None:
+        if job.beside:
+            return
         said = (job.forecast.share, job.forecast.metric) if job.forecast and phase == "train" else (None, None)
         phase = "smoke" if job.smoke else phase
         self.on_event(Event(job.trial.oid, job.name, job.purpose, phase, used, budget, *said))

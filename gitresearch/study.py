@@ -13,7 +13,7 @@ from typing import Any
 
 from gitresearch.asking import Agent, Price, words
 from gitresearch.errors import GitResearchError
-from gitresearch.outcome import OWN_METRICS
+from gitresearch.outcome import OWN_METRICS, RELATIVE
 from gitresearch.tables import TableError, Wrong, choice, read, require
 from gitresearch.text import one_line
 from gitresearch.trial import NAME
@@ -277,6 +277,8 @@ class Study:
         require("specialists", len(set(names)) == len(names), "must have different names")
         for name in names:
             require("specialists", name not in ("baseline", "operator"), f"can't be named {name!r}")
+        shared = self.budget.clock == "cpu" or not self.relative
+        require("budget.clock", shared, f"must be 'cpu' where {RELATIVE} is asked for: two share a core")
         printed = bool(self.evaluator.pattern) and self.objective.metric in OWN_METRICS
         require("objective.metric", not printed, "is the evaluator's to measure: use a hook, or print another name")
         for gate in self.gates if self.evaluator.pattern else ():
@@ -344,14 +346,20 @@ class Study:
     @property
     def longest_run(self) -> float:
         """Wall seconds that a run takes at most: training, three calls of the hook, the talk with the predictor;
-        and where there is a smoke run before it, that."""
+        and where there is a smoke run before it, that; and where it shares a core, twice as long."""
         trains = self.budget.warmup_seconds + self.budget.train_seconds
         waits = WALL_FACTOR * trains + TALK_FACTOR * self.budget.eval_seconds + 3 * WALL_GRACE
         waits += ACCELERATOR_WAIT if self.budget.clock == "wall" else 0.0
         if self.budget.smoke_seconds:
             waits += (2 * WALL_FACTOR + TALK_FACTOR) * self.budget.smoke_seconds + 3 * WALL_GRACE
             waits += 2 * self.evaluator.hook_seconds
-        return waits + 3 * self.evaluator.hook_seconds
+        waits += 3 * self.evaluator.hook_seconds
+        return 2 * waits if self.relative else waits
+
+    @property
+    def relative(self) -> bool:
+        """Whether the unchanged recipe runs beside each run."""
+        return RELATIVE in (self.objective.metric, *(gate.metric for gate in self.gates))
 
     @property
     def trust(self) -> str:

@@ -73,6 +73,7 @@ ORDER = [
         "failures",
         "forecast",
         "smoke",
+        "cores",
         "hooks",
         "data",
         "reply",

@@ -91,10 +91,14 @@ def _run(study: Study, run: Run) -> Wrong:
     for name in sorted(OWN_METRICS & run.metrics.keys()):
         if run.metrics[name] != getattr(run, name):
             yield "measured by the evaluator itself", f"seed {run.seed} is scored {name} {run.metrics[name]:g}"
+    if study.relative and not run.baseline_seconds > 0:
+        yield "a run beside the unchanged recipe", f"seed {run.seed} has no seconds of that"
     late = LATE_SECONDS if budget.clock == "wall" else 0.001
+    longest = budget.train_seconds + budget.eval_seconds + 2 * late
     for name, used, limit in (
         ("train_seconds", run.train_seconds, budget.train_seconds + late),
         ("eval_seconds", run.eval_seconds, budget.eval_seconds + late),
+        ("baseline_seconds", run.baseline_seconds, longest if study.relative else 0.0),
         ("artefact_bytes", run.artefact_bytes, budget.artefact_bytes or math.inf),
         ("peak_memory_bytes", run.peak_memory_bytes, budget.memory_mb << 20),
     ):

@@ -142,9 +142,9 @@ def told(node: Node, outcome: Outcome | None) -> str:
     if outcome.failure:
         parts.append(render.quoted("\n".join(outcome.failure.lines)))
     metrics = sorted({name for run in outcome.runs for name in run.metrics})
-    beside, warm, tried, spared, counted = (
+    beside, warm, tried, spared, counted, relative = (
         any(getattr(run, name) for run in outcome.runs)
-        for name in ("of", "warmup_seconds", "smoke_seconds", "saved_seconds", "parameters")
+        for name in ("of", "warmup_seconds", "smoke_seconds", "saved_seconds", "parameters", "baseline_seconds")
     )
     rows = [
         {"purpose": run.purpose}
@@ -153,6 +153,7 @@ def told(node: Node, outcome: Outcome | None) -> str:
         | {name: run.metrics.get(name, "") for name in metrics}
         | ({"smoke s": run.smoke_seconds} if tried else {})
         | ({"warm-up s": run.warmup_seconds} if warm else {})
+        | ({"baseline s": run.baseline_seconds} if relative else {})
         | {"train s": run.train_seconds, "eval s": run.eval_seconds, "wall s": run.wall_seconds}
         | {"MB": round(run.peak_memory_bytes / 1e6), "artefact": run.artefact_bytes}
         | ({"parameters": run.parameters} if counted else {})

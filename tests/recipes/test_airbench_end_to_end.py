@@ -50,7 +50,7 @@ def test_a_good_run_is_scored_by_all_its_seconds(tmp_path: Path, fashion: Path) 
 
     assert result.failure is None
     assert result.run.metrics["correct"] == 45
-    assert result.run.metrics["total_seconds"] == result.run.total_seconds
+    assert result.run.metrics["relative_seconds"] == result.run.relative_seconds
     assert result.run.total_seconds >= result.run.train_seconds > 0
     assert result.environment["trust"] == "scored"
 
