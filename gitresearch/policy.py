@@ -101,7 +101,7 @@ def _specialist(
         if not turns:
             return specialist, f"{name} had no turn yet"
         kept = sum(node.status == "keep" for node in recent)
-        near = sum(node.status in BLOCKED or lineage.close(node) for node in recent)
+        near = sum(lineage.close(node) for node in recent)
         weights[name] = 1 + (KEEPS * kept + NEAR_MISSES * near) / turns
     drawn = rng.choices(rested, list(weights.values()))[0]
     return drawn, f"{drawn.name} of {_told(weights)}"
