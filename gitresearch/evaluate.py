@@ -216,6 +216,9 @@ class Evaluator(Stages):
                     wait([other], timeout=WATCH_SECONDS)
             finally:
                 stop.set()
+                wait([other])
+                if not other.exception():
+                    job.run = replace(job.run, baseline_seconds=beside.run.total_seconds)
         remove(beside.top)
         try:
             other.result()
@@ -223,7 +226,6 @@ class Evaluator(Stages):
             job.run = replace(job.run, metrics={})
             told = (f"the unchanged recipe, run beside the trial, ended in {stopped.status}", *stopped.failure.lines)
             raise Stopped("harness_abort", Failure("harness", "baseline", told)) from None
-        job.run = replace(job.run, baseline_seconds=beside.run.total_seconds)
         job.run = replace(job.run, metrics={**job.run.metrics, **self._own_metrics(job.run)})
 
     def _work(self, hook: Hook, job: Job, *, scored: bool = True) -> None:

@@ -2,14 +2,15 @@
 
 import ast
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gitresearch.agents import ProposalFailed, Request
 from gitresearch.agents.offline import OfflineAgent
-from gitresearch.agents.offline.history import Archive
-from gitresearch.agents.offline.limits import margins
+from gitresearch.agents.offline.history import Archive, inside
+from gitresearch.agents.offline.limits import foretold, margins
 from gitresearch.lineage import Lineage, Node
 from gitresearch.outcome import Outcome, Run, Summary, summarise
 from gitresearch.study import Study, load
@@ -43,6 +44,28 @@ surface = ["{surface}"]
 {more}
 """
     )
+
+
+TIMED = """
+name = "s"
+[recipe]
+train = "python train.py"
+[objective]
+metric = "{}"
+[budget]
+clock = "cpu"
+[evaluator]
+hook = "hook.py"
+[[specialists]]
+name = "one"
+surface = ["train.py"]
+"""
+
+
+def summary_of(seconds: float) -> Summary:
+    """Of a trial that took so long, and was measured."""
+    run = Run(1, "screen", "ok", {"total_seconds": seconds}, train_seconds=seconds)
+    return summarise("discard", "total_seconds", [run], "2026-01-01T00:00:00Z")
 
 
 def trial(number: int, parent: str, operator: str = "improve") -> Trial:
@@ -241,6 +264,38 @@ def test_what_is_left_of_each_limit_is_read_from_the_runs() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("metric", "baseline", "score"),
+    [("total_seconds", 0.0, 9.0), ("relative_seconds", 3.0, 3.0), ("relative_seconds", 0.0, None), ("loss", 0.0, None)],
+)
+def test_what_was_too_slow_is_known_by_its_seconds(metric: str, baseline: float, score: float | None) -> None:
+    """Those that it took and those that its end spared, in the score's units; nothing where these are not told."""
+    timed = load(TIMED.format(metric))
+    run = Run(1, "screen", "early_stop", train_seconds=4.0, saved_seconds=5.0, baseline_seconds=baseline)
+    assert foretold(timed, Outcome(outcome("early_stop", None), (run,))) == score
+    assert foretold(timed, Outcome(outcome("crash", None), (replace(run, status="crash"),))) is None
+
+
+def test_by_how_much_a_trial_was_too_slow_is_learned() -> None:
+    """What needs four times the time is avoided more than the usual loss would have it."""
+    timed, base = load(TIMED.format("total_seconds")), summary_of(10.0)
+    nodes: list[tuple[Trial, Summary | None]] = [(BASE, base)]
+    sources, outcomes = {}, {}
+    for number, (width, seconds) in enumerate(((20, 10.1), (30, 9.9), (70, 40.0), (80, 44.0)), 2):
+        made, late = trial(number, BASE.oid), width > 50
+        nodes.append((made, outcome("early_stop", None) if late else summary_of(seconds)))
+        sources[made.oid] = WIDE.replace(b"40", b"%d" % width)
+        run = Run(1, "screen", "early_stop", train_seconds=10.0, saved_seconds=seconds - 10.0)
+        outcomes |= {made.oid: Outcome(outcome("early_stop", None), (run,))} if late else {}
+
+    def wide(known: Mapping[str, Outcome]) -> int:
+        asked = [request({"train.py": WIDE}, nodes, sources, which=timed, seed=s, outcomes=known) for s in range(24)]
+        made = [constants(OfflineAgent().propose(one).edits["train.py"] or b"")["WIDTH"] for one in asked]
+        return sum(isinstance(width, int) and width > 55 for width in made)
+
+    assert wide(outcomes) < wide({}) - 2
+
+
 HINTS = """[specialists.hints]
 LR = [0.05, 7.0]
 ACTIVATION = ["relu", "tanh"]
@@ -276,9 +331,8 @@ def test_the_shipped_hints_are_values_that_the_recipe_has(recipe: str) -> None:
     everywhere = Surface.of(shipped.surface)
     for specialist in shipped.specialists:
         surface = Surface.of(specialist.surface)
-        domains = {
-            lever.name: lever for lever in Archive.find(files, everywhere, surface) if surface.covers(lever.path)
-        }
+        levers = Archive.find(files, everywhere, surface)
+        domains = {lever.name: lever for lever in levers if inside(lever, surface, files)}
         for name, values in specialist.hints.items():
             found = [domains[name].domain.nearest(value) for value in values]
             assert None not in found, (specialist.name, name)

@@ -11,9 +11,10 @@ from functools import partial
 from gitresearch.agents import Files, ProposalFailed, Request
 from gitresearch.agents.offline import find
 from gitresearch.agents.offline.levers import Lever, Reader
-from gitresearch.agents.offline.limits import Margins, margins
+from gitresearch.agents.offline.limits import Margins, foretold, margins
 from gitresearch.agents.offline.literals import Value
 from gitresearch.lineage import Node
+from gitresearch.outcome import EARLY_STOP
 from gitresearch.surface import Surface
 
 Values = Mapping[str, Value]
@@ -44,7 +45,7 @@ class Scene:
     """All that a choice is made from: the levers of the whole recipe, those that may be turned, the settings tried.
 
     `own` are the levers inside the specialist's surface; the others are context, which moves the score too. `margins`
-    answers for any trial what it left of the study's limits.
+    answers for any trial what it left of the study's limits, `slow` what one too slow to win would have scored.
     """
 
     levers: Mapping[str, Lever]
@@ -53,6 +54,7 @@ class Scene:
     here: Values
     known: frozenset[int]  # fingerprints of every tree in the lineage
     margins: Callable[[str], Margins]
+    slow: Callable[[str], float | None]
     hints: Mapping[str, Sequence[Value]]  # by lever: what the study says to try, and no trial has
 
 
@@ -69,6 +71,7 @@ class Archive:
     values: dict[tuple[str, bytes], dict[bytes, Values]] = field(default_factory=dict)
     trees: dict[str, tuple[int, tuple[tuple[str, bytes], ...]]] = field(default_factory=dict)
     margins: dict[tuple[str, str], Margins] = field(default_factory=dict)
+    slow: dict[str, float | None] = field(default_factory=dict)
 
     def scene(self, request: Request) -> Scene:
         """The choice that a request poses. ProposalFailed where the recipe can't be read."""
@@ -85,7 +88,8 @@ class Archive:
             points[node.trial.oid] = Point(node, self._values(templates, levers, dict(sources)))
         here = {key: lever.value for key, lever in levers.items()}
         hints = {key: _untried(levers[key], request.specialist.hints, points.values()) for key in own}
-        return Scene(levers, own, points, here, frozenset(known), partial(self._margins, request), hints)
+        told = (partial(self._margins, request), partial(self._slow, request))
+        return Scene(levers, own, points, here, frozenset(known), *told, hints)
 
     @staticmethod
     def find(files: Files, everywhere: Surface, own: Surface) -> list[Lever]:
@@ -116,6 +120,13 @@ class Archive:
             outcome = request.outcome_of(oid) if at else None
             self.margins[key] = margins(request.study, outcome) if outcome else {}
         return self.margins[key]
+
+    def _slow(self, request: Request, oid: str) -> float | None:
+        """An outcome that ends a trial early is its last."""
+        if oid not in self.slow and request.lineage[oid].status == EARLY_STOP:
+            outcome = request.outcome_of(oid)
+            self.slow[oid] = foretold(request.study, outcome) if outcome else None
+        return self.slow.get(oid)
 
     def _values(self, templates: Mapping[str, bytes], levers: Mapping[str, Lever], sources: Files) -> Values:
         out: dict[str, Value] = {}

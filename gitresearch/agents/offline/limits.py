@@ -7,7 +7,7 @@ Bayesian optimisation: Gardner et al. 2014, ICML).
 
 from collections.abc import Mapping, Sequence
 
-from gitresearch.outcome import Outcome, Run, own
+from gitresearch.outcome import EARLY_STOP, RELATIVE, TIMES, Outcome, Run, own
 from gitresearch.study import Study
 
 OVER = 0.1  # a run that is stopped at its limit would have needed more: so much at least, as a share of the limit
@@ -29,6 +29,18 @@ def margins(study: Study, outcome: Outcome) -> dict[str, list[float]]:
         way = 1 if gate.at_least is not None else -1
         found[str(gate)] = [way * (value - gate.limit) / (abs(gate.limit) or 1.0) for value in values]
     return {name: each for name, each in found.items() if each}
+
+
+def foretold(study: Study, outcome: Outcome) -> float | None:
+    """The score of a run that was stopped for being too slow, where that is a matter of its seconds: those it took and
+    those that stopping it spared. None of any other."""
+    run = next((run for run in own(outcome.runs) if run.status == EARLY_STOP and run.saved_seconds), None)
+    if run is None or study.objective.metric not in TIMES:
+        return None
+    seconds = run.train_seconds + run.saved_seconds
+    if study.objective.metric == RELATIVE:
+        return seconds / run.baseline_seconds if run.baseline_seconds else None
+    return seconds
 
 
 def _size(run: Run) -> int:

@@ -152,11 +152,12 @@ class Steer:
             return _Learned()
         alike = Similarity(self.scene.levers)
         gained = {p.oid: self.objective.gain(p.score or 0.0, base) for p in scored}
-        # What could not win, or was barred, is taken to be as bad as the usual loss.
+        # What could not win, or was barred, is taken to be as bad as the usual loss, unless it is known by how much.
         losses = sorted(gain for gain in gained.values() if gain < 0)
         usual = losses[len(losses) // 2] if losses else 0.0
+        slow = {p.oid: self.objective.gain(at, base) for p in points if (at := self.scene.slow(p.oid)) is not None}
         known = [p for p in points if p.oid in gained or p.node.status in NO_KEEP]
-        chosen = _latest([(p, gained.get(p.oid, usual)) for p in known])
+        chosen = _latest([(p, gained.get(p.oid, slow.get(p.oid, usual))) for p in known])
         sizes = sorted(abs(gain) for _, gain in chosen if gain)
         noise = max((p.node.summary.sd for p in points if p.node.summary), default=0.0) or abs(base or 0.0) * 1e-3
         scale = max(sizes[len(sizes) // 2] if sizes else 0.0, 3 * noise)
