@@ -64,7 +64,7 @@ def fit(model: Net, net: nn.Module, images: Tensor, labels: Tensor, steps: int, 
         each = losses(logits, labels[chosen])
         last[chosen] = each.detach()
         each.mean().backward()
-        if model.whiten is not None and epoch >= WHITEN_BIAS_EPOCHS:
+        if model.whiten is not None and step * BATCH >= WHITEN_BIAS_EPOCHS * len(images):
             model.whiten.bias.grad = None
         for optimizer in optimizers:
             optimizer.step()

@@ -14,7 +14,7 @@ from gitresearch.errors import GitResearchError
 from gitresearch.evaluate import Evaluator, RunResult
 from gitresearch.outcome import Run
 from gitresearch.repo import Repo
-from gitresearch.study import Study, load
+from gitresearch.study import Objective, Study, load
 from tests.build import add_trial, plain_repo
 from tests.recipes.airbench import FILES, RECIPE, STUDY, TOP, TRAIN, made_up, small, with_hook
 from tests.recipes.through_the_lab import strongest
@@ -61,9 +61,9 @@ def test_a_good_run_is_scored_by_all_its_seconds(tmp_path: Path, fashion: Path) 
 )
 def test_the_gate_is_the_mean_over_seeds_of_whole_numbers(counts: tuple[int, ...], status: str) -> None:
     """Exactly 88 % on the mean passes, a single image less over three runs doesn't, however fast the trial is."""
-    runs = [Run(i, "head", "ok", metrics={"correct": float(c), "total_seconds": 5.0}) for i, c in enumerate(counts)]
+    runs = [Run(i, "head", "ok", metrics={"correct": float(c), "relative_seconds": 0.5}) for i, c in enumerate(counts)]
 
-    assert verdict(STUDY, runs, Reference("head", 9.0, 3)).status == status
+    assert verdict(STUDY, runs, Reference("head", 0.9, 3)).status == status
 
 
 def test_wrong_data_is_said_before_a_trial_is_spent(tmp_path: Path, fashion: Path) -> None:
@@ -75,24 +75,30 @@ def test_wrong_data_is_said_before_a_trial_is_spent(tmp_path: Path, fashion: Pat
 
 
 def test_the_full_study_differs_in_scale_alone() -> None:
-    """Both sizes are one question to the same specialists, by the same clock's sum and with a gate in images."""
+    """Both sizes are one question to the same specialists, of all seconds and with a gate in images."""
     full = load((RECIPE / "full/study.toml").read_text("utf-8"))
 
     assert [replace(who, hints={}) for who in STUDY.specialists] == list(full.specialists)  # full begins with its hints
-    assert (full.objective, full.recipe, full.evaluator.hook) == (STUDY.objective, STUDY.recipe, STUDY.evaluator.hook)
+    assert (full.recipe, full.evaluator.hook) == (STUDY.recipe, STUDY.evaluator.hook)
+    assert [study.objective for study in (STUDY, full)] == [Objective("relative_seconds"), Objective("total_seconds")]
     assert [gate.limit for gate in (*STUDY.gates, *full.gates)] == [8800, 9600]
     assert (full.budget.clock, full.budget.accelerator) == ("wall", True)
 
 
 def test_every_specialist_has_structure_to_move_and_no_other_has_it() -> None:
-    """Each surface has levers that choose between pieces of code, or numbers that begin at off; none is two's."""
-    for specialist in STUDY.specialists:
-        found = [lever for path in specialist.surface for lever in find(path, (TOP / path).read_bytes())]
+    """Each surface has levers that choose between pieces of code, or numbers that begin at off; none is two's but the
+    epochs,
+    which every gain is spent on."""
+    shared = "recipes/airbench/optimizer.py::EPOCHS"
+    own = {who.name: [path for path in who.surface if path != shared] for who in STUDY.specialists}
+    assert all(shared in who.surface or "recipes/airbench/optimizer.py" in who.surface for who in STUDY.specialists)
+    for surface in own.values():
+        found = [lever for path in surface for lever in find(path, (TOP / path).read_bytes())]
         choices = [lever for lever in found if isinstance(lever.domain, Choice)]
         assert len(found) >= 4
         assert choices
         assert all(lever.value in lever.domain.options for lever in choices)
-    paths = [path for specialist in STUDY.specialists for path in specialist.surface]
+    paths = [path for surface in own.values() for path in surface]
     assert len(set(paths)) == len(paths)
 
 
