@@ -16,7 +16,7 @@ from torch import Tensor, nn
 EPOCHS: Annotated[float, "0.4..4 step 0.1"] = 2.0
 BATCH: Annotated[int, "32..1024 step 32"] = 128  # images a step
 OPTIMIZER: Literal["sgd", "adamw", "muon", "lion"] = "sgd"
-LEAN: Annotated[bool, "if OPTIMIZER in sgd muon"] = False  # a few lines of our own: torch.optim costs 1.6 CPU-s
+LEAN: Annotated[bool, "if OPTIMIZER in sgd muon"] = False  # a few lines of our own in place of torch.optim
 LEARNING_RATE: Annotated[float, "1..40 log"] = 6.0  # SGD's; AdamW takes a 3000th of it, Lion a 20000th
 MATRIX_RATE: Annotated[float, "0.01..0.5 log", "if OPTIMIZER == muon"] = 0.1  # of convolutions; the rest is SGD's
 BIAS_RATE: Annotated[float, "1..64 log", "if OPTIMIZER in sgd muon"] = 1.0  # of batch norm, over that of the rest

@@ -2,8 +2,8 @@
 
     GITRESEARCH_DATA=… GITRESEARCH_ARTEFACT=… GITRESEARCH_SEED=1 python train.py
 
-The evaluator's clock counts this whole process, torch's import included. Only where the study lets a trial warm up
-(GITRESEARCH_READY) it starts later: what comes before sees made-up images, and the data is not there yet.
+The evaluator's clock starts when the data comes (GITRESEARCH_READY): what comes before, torch's import among it, sees
+made-up images. Without that it counts the whole process.
 """
 
 import os
