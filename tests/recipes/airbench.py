@@ -15,8 +15,14 @@ RECIPE = TOP / "recipes/airbench"
 HOOK = "evaluator_hooks/airbench/hook.py"
 STUDY = load((RECIPE / "study.toml").read_text("utf-8"))
 # Tiny programs in the place of the recipe's: one leaves a byte, the other calls each image by its first pixel.
-TRAIN = """
+READY = """
 import os
+ready = int(os.environ["GITRESEARCH_READY"])
+assert not os.listdir(os.environ["GITRESEARCH_DATA"])
+os.write(ready, b"1")
+os.read(ready, 1)
+"""
+TRAIN = f"""{READY}
 assert sorted(os.listdir(os.environ["GITRESEARCH_DATA"])) == ["images.npy", "labels.npy"]
 open(os.environ["GITRESEARCH_ARTEFACT"] + "/weights.pt", "wb").write(b"w")
 """
