@@ -220,13 +220,13 @@ class Evaluator(Stages):
                 if not other.exception():
                     job.run = replace(job.run, baseline_seconds=beside.run.total_seconds)
         remove(beside.top)
+        scored, job.run = job.run.metrics, replace(job.run, metrics={})
         try:
             other.result()
         except Stopped as stopped:
-            job.run = replace(job.run, metrics={})
             told = (f"the unchanged recipe, run beside the trial, ended in {stopped.status}", *stopped.failure.lines)
             raise Stopped("harness_abort", Failure("harness", "baseline", told)) from None
-        job.run = replace(job.run, metrics={**job.run.metrics, **self._own_metrics(job.run)})
+        job.run = replace(job.run, metrics={**scored, **self._own_metrics(job.run)})
 
     def _work(self, hook: Hook, job: Job, *, scored: bool = True) -> None:
         """Train, weigh, and where it is asked for score."""

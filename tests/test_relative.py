@@ -14,7 +14,7 @@ from gitresearch.errors import GitResearchError
 from gitresearch.outcome import RELATIVE, Outcome, Run
 from gitresearch.study import Gate, Objective, load
 from tests.build import add_trial, outcome
-from tests.test_evaluate import GOOD, SAYS, Bench, Make, bench, box, failed  # noqa: F401  (two are fixtures)
+from tests.test_evaluate import GOOD, HOOK, SAYS, Bench, Make, bench, box, failed  # noqa: F401  (two are fixtures)
 
 SLOW = "import time; time.sleep(0.4)\n" + GOOD
 
@@ -68,6 +68,16 @@ def test_what_is_too_slow_is_so_by_its_seconds(bench: Make) -> None:  # noqa: F8
     assert "could still win" in failed(result, "early_stop", "train", "too_slow")
     assert result.run.train_seconds < 3
     assert (bar.over(2.5).seconds, bar.over(2.5).reference) == (3.0, 2.5)
+
+
+def test_a_hook_that_fails_beside_leaves_no_score(bench: Make) -> None:  # noqa: F811
+    """What the trial itself was scored is not told where there is nothing to tell it in."""
+    hook = HOOK.replace("def measure():", 'def measure():\n    assert "baseline" not in request["tree"]')
+    assert hook != HOOK
+    made = relative(bench(files={"train.py": GOOD, "hooks/hook.py": hook}))
+    result = made.run("import time\n" + GOOD)
+    assert (result.run.status, result.run.metrics) == ("harness_abort", {})
+    assert made.leftovers() == []
 
 
 def test_both_share_a_core(bench: Make) -> None:  # noqa: F811
