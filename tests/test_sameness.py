@@ -1,6 +1,6 @@
 """Edits that are a program tried before: what is the same, what only looks so, and how far is looked."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -131,21 +131,27 @@ def test_how_far_is_looked(repo: Repo, base: Trial, monkeypatch: pytest.MonkeyPa
     assert len(asked) == len(set(asked)) == 3
 
 
+def turns_of(repo: Repo, base: Trial, agent: FakeAgent) -> Callable[[], Trial]:
+    """Asks the agent for one more trial from the baseline, in the lineage as it stands now."""
+    study = a_study()
+    lineage = Lineage.of(study.objective, repo.trials("demo"))
+    proposer = Proposer(Briefing(repo, study, repo.study_base("demo") or ""), agent)
+    turn = Turn(study.specialists[0], "improve", base, 1)
+    return lambda: proposer.answer(lineage, proposer.request(lineage, turn))[0]
+
+
 def test_an_agent_is_told(repo: Repo, base: Trial) -> None:
     """It is asked again with the trial's name, and a turn that only repeats comes to nothing; no trial is made."""
     first = add_trial(repo, "set it", [base], {"train.py": b"VALUE = 5e-1\n"})
-    study = a_study()
-    lineage = Lineage.of(study.objective, repo.trials("demo"))
     agent = FakeAgent([0.5, 0.5, 0.7])
-    proposer = Proposer(Briefing(repo, study, repo.study_base("demo") or ""), agent)
-    turn = Turn(study.specialists[0], "improve", base, 1)
-    trial, _ = proposer.answer(lineage, proposer.request(lineage, turn))
+    answer = turns_of(repo, base, agent)
+    trial = answer()
     assert repo.read_file(trial.oid, "train.py") == b"VALUE = 0.7\n"
     like = f"the same program was tried before, but for comments, docstrings or layout, in {first.short}"
     assert [request.again for request in agent.requests] == ["", like, like]
     agent.queue = [0.7] * 3
     with pytest.raises(ProposalFailed, match=f"the same files were tried before, in {trial.short}"):
-        proposer.answer(lineage, proposer.request(lineage, turn))  # in a lineage that has not heard of it yet
+        answer()  # in a lineage that has not heard of it yet
     assert len(repo.trials("demo")) == 3
 
 
@@ -154,16 +160,13 @@ def test_what_a_repeat_spares_is_on_record(repo: Repo, base: Trial) -> None:
     first = add_trial(repo, "set it", [base], {"train.py": b"VALUE = 0.5\n"})
     runs = (Run(1, "screen", "ok", {"loss": 1.0}, train_seconds=9.0, eval_seconds=1.5), Run(2, "head", "ok"))
     repo.record(first.oid, replace(outcome(1.0), runs=runs))
-    study = a_study()
-    lineage = Lineage.of(study.objective, repo.trials("demo"))
     agent = FakeAgent([0.5, 0.5, 0.7])
-    proposer = Proposer(Briefing(repo, study, repo.study_base("demo") or ""), agent)
-    turn = Turn(study.specialists[0], "improve", base, 1)
-    trial, _ = proposer.answer(lineage, proposer.request(lineage, turn))
+    answer = turns_of(repo, base, agent)
+    trial = answer()
     assert tomli.loads((repo.proposal(trial.oid) or b"").decode())["spared_seconds"] == 21.0
     agent.queue = [0.5] * 3
     with pytest.raises(ProposalFailed):
-        proposer.answer(lineage, proposer.request(lineage, turn))
+        answer()
     assert timing.repeats(repo.proposals().values(), "demo") == 21.0 + 31.5
 
 

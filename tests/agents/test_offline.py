@@ -13,7 +13,7 @@ from gitresearch.agents.offline.history import Archive, inside
 from gitresearch.agents.offline.limits import foretold, margins
 from gitresearch.lineage import Lineage, Node
 from gitresearch.outcome import Outcome, Run, Summary, summarise
-from gitresearch.study import Study, load
+from gitresearch.study import Objective, Study, load
 from gitresearch.surface import Surface
 from gitresearch.trial import Hypothesis, Trial
 
@@ -44,22 +44,6 @@ surface = ["{surface}"]
 {more}
 """
     )
-
-
-TIMED = """
-name = "s"
-[recipe]
-train = "python train.py"
-[objective]
-metric = "{}"
-[budget]
-clock = "cpu"
-[evaluator]
-hook = "hook.py"
-[[specialists]]
-name = "one"
-surface = ["train.py"]
-"""
 
 
 def summary_of(seconds: float) -> Summary:
@@ -270,7 +254,7 @@ def test_what_is_left_of_each_limit_is_read_from_the_runs() -> None:
 )
 def test_what_was_too_slow_is_known_by_its_seconds(metric: str, baseline: float, score: float | None) -> None:
     """Those that it took and those that its end spared, in the score's units; nothing where these are not told."""
-    timed = load(TIMED.format(metric))
+    timed = replace(study(), objective=Objective(metric))
     run = Run(1, "screen", "early_stop", train_seconds=4.0, saved_seconds=5.0, baseline_seconds=baseline)
     assert foretold(timed, Outcome(outcome("early_stop", None), (run,))) == score
     assert foretold(timed, Outcome(outcome("crash", None), (replace(run, status="crash"),))) is None
@@ -278,7 +262,7 @@ def test_what_was_too_slow_is_known_by_its_seconds(metric: str, baseline: float,
 
 def test_by_how_much_a_trial_was_too_slow_is_learned() -> None:
     """What needs four times the time is avoided more than the usual loss would have it."""
-    timed, base = load(TIMED.format("total_seconds")), summary_of(10.0)
+    timed, base = replace(study(), objective=Objective("total_seconds")), summary_of(10.0)
     nodes: list[tuple[Trial, Summary | None]] = [(BASE, base)]
     sources, outcomes = {}, {}
     for number, (width, seconds) in enumerate(((20, 10.1), (30, 9.9), (70, 40.0), (80, 44.0)), 2):

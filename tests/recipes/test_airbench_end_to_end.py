@@ -87,8 +87,7 @@ def test_the_full_study_differs_in_scale_alone() -> None:
 
 def test_every_specialist_has_structure_to_move_and_no_other_has_it() -> None:
     """Each surface has levers that choose between pieces of code, or numbers that begin at off; none is two's but the
-    epochs,
-    which every gain is spent on."""
+    epochs, which every gain is spent on."""
     shared = "recipes/airbench/optimizer.py::EPOCHS"
     own = {who.name: [path for path in who.surface if path != shared] for who in STUDY.specialists}
     assert all(shared in who.surface or "recipes/airbench/optimizer.py" in who.surface for who in STUDY.specialists)

@@ -6,8 +6,9 @@ Bayesian optimisation: Gardner et al. 2014, ICML).
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from gitresearch.outcome import EARLY_STOP, RELATIVE, TIMES, Outcome, Run, own
+from gitresearch.outcome import EARLY_STOP, TIMES, Outcome, Run, own
 from gitresearch.study import Study
 
 OVER = 0.1  # a run that is stopped at its limit would have needed more: so much at least, as a share of the limit
@@ -37,10 +38,8 @@ def foretold(study: Study, outcome: Outcome) -> float | None:
     run = next((run for run in own(outcome.runs) if run.status == EARLY_STOP and run.saved_seconds), None)
     if run is None or study.objective.metric not in TIMES:
         return None
-    seconds = run.train_seconds + run.saved_seconds
-    if study.objective.metric == RELATIVE:
-        return seconds / run.baseline_seconds if run.baseline_seconds else None
-    return seconds
+    whole = replace(run, train_seconds=run.train_seconds + run.saved_seconds)
+    return getattr(whole, study.objective.metric) or None
 
 
 def _size(run: Run) -> int:
