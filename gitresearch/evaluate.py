@@ -196,14 +196,15 @@ class Evaluator(Stages):
 
         They take turns of milliseconds, so what slows the one slows the other: decision 0036.
         """
-        stop, ratio = threading.Event(), job.bar
+        stop, ratio = threading.Event(), job.bar if self.study.objective.metric == RELATIVE else None
         run = Run(job.seed, job.purpose, "ok")
         beside = replace(job, top=job.top / "baseline", run=run, bar=None, cancel=stop, beside=True)
-        job.bar = replace(ratio, seconds=math.inf) if ratio else None
+        if ratio:
+            job.bar = replace(ratio, seconds=math.inf)  # until it is known to what they are relative
 
         def baseline() -> None:
             self._work(hook, beside)
-            if ratio and job.forecast and self.study.objective.metric == RELATIVE:
+            if ratio and job.forecast:
                 job.forecast.bar = ratio.over(beside.run.total_seconds)
 
         beside.top.mkdir()

@@ -70,6 +70,17 @@ def test_what_is_too_slow_is_so_by_its_seconds(bench: Make) -> None:  # noqa: F8
     assert (bar.over(2.5).seconds, bar.over(2.5).reference) == (3.0, 2.5)
 
 
+def test_a_bar_in_seconds_holds_where_only_a_gate_is_relative(bench: Make) -> None:  # noqa: F811
+    """It needs nothing of the baseline's, and stands from the start."""
+    made = bench(files={"train.py": "import time; time.sleep(9)\n" + GOOD})
+    study = replace(made.evaluator.study, objective=Objective("total_seconds"), gates=(Gate(RELATIVE, at_most=1.1),))
+    made.evaluator.study = study
+    trial = add_trial(made.repo, "try", edits={"train.py": ("import time; time.sleep(5)\n" + GOOD).encode()})
+    result = made.evaluator.run(trial, 7, "screen", None, Bar(study.objective, 1.0, seconds=0.5))
+    assert "could still win" in failed(result, "early_stop", "train", "too_slow")
+    assert result.run.train_seconds < 3
+
+
 def test_a_hook_that_fails_beside_leaves_no_score(bench: Make) -> None:  # noqa: F811
     """What the trial itself was scored is not told where there is nothing to tell it in."""
     hook = HOOK.replace("def measure():", 'def measure():\n    assert "baseline" not in request["tree"]')
