@@ -187,7 +187,8 @@ def test_what_a_smoke_run_leaves_is_a_projection(bench: Make, lightest: float, s
 def test_what_a_smoke_run_took_of_memory_foretells_a_limit(bench: Make, leanest: float, let_on: bool) -> None:
     """It is on record beside what the run took; where past trials say that it comes to too much, there is no run."""
     made = bench(budget=BUDGET, files=KNOWS)
-    trial = add_trial(made.repo, "try this", edits={"train.py": SHRINKS.encode()})
+    # Memory is looked at every so often: a program that is over in milliseconds may be seen to take none.
+    trial = add_trial(made.repo, "try this", edits={"train.py": f"import time; time.sleep(0.4)\n{SHRINKS}".encode()})
     bar = Bar(Objective("loss"), 0.0, level=0.1, leanest=leanest, let_on=let_on)
 
     result = made.evaluator.run(trial, 7, "screen", None, bar)
