@@ -121,10 +121,15 @@ def _possible(lineage: Lineage, head: Node, name: str, begun: Collection[tuple[s
 def repairable(lineage: Lineage, specialist: str) -> list[Node]:
     """The specialist's trials that an edit may mend and nobody went on from: its latest if that failed, then those that
     were blocked or missed a gate, latest first. Not best first: where a score is bought with the gate, the best misses
-    it by most."""
+    it by most. None that missed a gate with a score no better than the head's: mended, it would be worse still."""
     recent = lineage.recent(LATEST, specialist)
     found = [node for number, node in enumerate(recent) if node.status in (BLOCKED if number else REPAIRABLE)]
-    return [node for node in found if not lineage.children(node.trial.oid, 1)]
+    return [node for node in found if not lineage.children(node.trial.oid, 1) and _worth_mending(lineage, node)]
+
+
+def _worth_mending(lineage: Lineage, node: Node) -> bool:
+    bar = lineage.head.score if lineage.head else None
+    return node.score is None or bar is None or lineage.objective.better(node.score, bar)
 
 
 def combinable(lineage: Lineage, head: Node) -> list[Node]:

@@ -105,7 +105,7 @@ DOORS = {
     "optuna": ("agents.offline",),
     "libcst": ("agents.offline",),
     "torch": (),
-    "numpy": (),
+    "numpy": ("agents.offline",),
 }
 HEAVY = {"torch", "openai", "mcp", "pygit2", "optuna", "libcst", "rich", "numpy", "cryptography"}
 

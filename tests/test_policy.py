@@ -149,9 +149,16 @@ def test_any_ranked_trial_can_be_a_parent() -> None:
 
 
 def test_failures_are_repaired() -> None:
-    """The specialist's latest first, then what was blocked, latest first; what somebody went on from is done."""
-    blocked = [node(3, None, "size_blocked"), node(4, 2.5, "disqualified"), node(5, 1.9, "disqualified")]
-    found = lineage(*blocked, node(6, None, "crash"), node(7, None, "crash"), node(8, None, "crash", "two"))
+    """The specialist's latest first, then what was blocked, latest first; what somebody went on from is done, and what
+    missed a gate with a score worse than the head's is not worth it."""
+    blocked = [node(3, None, "size_blocked"), node(4, 1.5, "disqualified"), node(5, 1.9, "disqualified")]
+    found = lineage(
+        *blocked,
+        node(2, 2.5, "disqualified"),
+        node(6, None, "crash"),
+        node(7, None, "crash"),
+        node(8, None, "crash", "two"),
+    )
     assert [one.trial.oid for one in repairable(found, "one")] == [oid(7), oid(5), oid(4), oid(3)]
     found.put(node(9, None, "pending", "three", [5]))
     assert [one.trial.oid for one in repairable(found, "one")] == [oid(7), oid(4), oid(3)]

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from gitresearch.agents import ProposalFailed, Request
-from gitresearch.agents.offline import OfflineAgent
+from gitresearch.agents.offline import OfflineAgent, steer
 from gitresearch.agents.offline.history import Archive, inside
+from gitresearch.agents.offline.learned import Learned
 from gitresearch.agents.offline.limits import foretold, margins
 from gitresearch.lineage import Lineage, Node
 from gitresearch.outcome import Outcome, Run, Summary, summarise
@@ -231,6 +232,34 @@ def test_how_near_a_trial_came_to_a_limit_is_learned() -> None:
     assert sum(isinstance(width, int) and width > fits for width in widths(outcomes)) <= 3
 
 
+def test_what_gains_at_a_limits_cost_goes_with_what_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a dozen levers one gained and missed the gate, another made room and gained nothing: both are turned at once
+    more often than by luck."""
+    gated = study(more='[[gates]]\nmetric = "right"\nat_least = 100')
+    row = b'L%d: Annotated[float, "0..1"] = %.1f\n'
+    source = b"from typing import Annotated\n" + b"".join(row % (n, 0.5) for n in range(12))
+    nodes, sources, outcomes = list(FRESH), {}, {}
+    for number, (name, to) in enumerate([(n, to) for n in range(12) for to in (0.1, 0.9)], 2):
+        gain, room = (to - 0.5) * (name == 0), (to - 0.5) * ((name == 1) - (name == 0))
+        run = Run(1, "screen", "ok", {"loss": 2.0 - gain, "right": 101.0 + 10 * room})
+        made, status = trial(number, BASE.oid), "discard" if room > -0.1 else "disqualified"
+        sources[made.oid] = source.replace(row % (name, 0.5), row % (name, to))
+        nodes.append((made, summarise(status, "loss", [run], "")))
+        outcomes[made.oid] = Outcome(outcome("discard", None), (run,))
+
+    def both() -> int:
+        asked = [
+            request({"train.py": source}, nodes, sources, which=gated, seed=seed, outcomes=outcomes)
+            for seed in range(14)
+        ]
+        found = [constants(OfflineAgent().propose(one).edits["train.py"] or b"") for one in asked]
+        return sum(one["L0"] > 0.5 and one["L1"] > 0.5 for one in found)  # type: ignore[operator]
+
+    together = both()
+    monkeypatch.setattr(steer, "JOINED", 0)
+    assert together >= 3 * max(1, both())
+
+
 def test_what_is_left_of_each_limit_is_read_from_the_runs() -> None:
     """Gates, bytes and seconds as shares of their limits; a run that was stopped needed more than it got."""
     limited = study(
@@ -272,12 +301,13 @@ def test_by_how_much_a_trial_was_too_slow_is_learned() -> None:
         run = Run(1, "screen", "early_stop", train_seconds=10.0, saved_seconds=seconds - 10.0)
         outcomes |= {made.oid: Outcome(outcome("early_stop", None), (run,))} if late else {}
 
-    def wide(known: Mapping[str, Outcome]) -> int:
-        asked = [request({"train.py": WIDE}, nodes, sources, which=timed, seed=s, outcomes=known) for s in range(24)]
-        made = [constants(OfflineAgent().propose(one).edits["train.py"] or b"")["WIDTH"] for one in asked]
-        return sum(isinstance(width, int) and width > 55 for width in made)
+    def gain(known: Mapping[str, Outcome]) -> float:
+        scene = Archive().scene(request({"train.py": WIDE}, nodes, sources, which=timed, outcomes=known))
+        learned = Learned.of(scene, timed.objective, BASE.oid).gains
+        assert learned is not None
+        return learned.predict({**scene.here, "train.py::WIDTH": 75})[0]
 
-    assert wide(outcomes) < wide({}) - 2
+    assert gain(outcomes) < gain({}) - 1
 
 
 HINTS = """[specialists.hints]

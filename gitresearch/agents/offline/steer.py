@@ -1,28 +1,28 @@
 """Which levers to turn, and to what.
 
 Candidates are small changes to the parent: one to three of the specialist's levers, set to what the study says to try,
-to what TPE suggests, or to anything. Each is judged by the expected improvement over the head under the effects learned
-so far and by its chance to run to the end and stay within the study's limits; the best that was never tried becomes the
-trial.
+to what TPE suggests, or to anything; then the best of them together with others. Each is judged by the expected
+improvement over the head under the effects learned so far and by its chance to run to the end and stay within the
+study's limits; the best that was never tried becomes the trial.
 """
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, fmean, median, stdev
+from statistics import NormalDist
 
-from gitresearch.agents.offline import effects, tpe
+from gitresearch.agents.offline import tpe
 from gitresearch.agents.offline.domain import Choice
-from gitresearch.agents.offline.effects import Effects, Similarity
-from gitresearch.agents.offline.history import Point, Scene, Values
+from gitresearch.agents.offline.history import Scene, Values
+from gitresearch.agents.offline.learned import NO_KEEP, Learned
 from gitresearch.agents.offline.levers import Lever
 from gitresearch.agents.offline.literals import Value
-from gitresearch.outcome import EARLY_STOP
 from gitresearch.study import Objective
 
-# Found on the made-up problems 0 to 23 of benchmarks/search.py and checked on 40 others: docs/decisions/0012.
-CANDIDATES = 16  # drawn; out of many more the luckiest guess wins, not the best move
+# Found on the made-up problems of benchmarks/search.py and checked on others: docs/decisions/0012.
+CANDIDATES = 20  # drawn
+JOINED, BEST, LONGEST = 2, 3, 4  # times that the best three are joined with all others, to so many levers at most
 COUNTS = (5, 3, 2)  # how often a candidate turns one, two, three levers
 SUGGESTED = 8  # one candidate in so many takes what TPE suggests
 HINTED = 0.7  # share of the draws that take what the study says to try, as long as there is any left
@@ -33,13 +33,11 @@ CURIOSITY = 0.2  # share of the uncertainty that counts as a chance of gain
 CAUTION = 12  # power of the chance to run to the end: a failure costs a trial and teaches no score
 WITHIN = 4  # the same of the chance to stay within one limit, which is known better
 MENDED = 8  # and where a repair is asked for
-FAR = 0.5  # a limit that nothing came nearer to than this share of it is no care
-FAINT = 0.005  # the noise of what is left of a limit, as a share of it, where no trial ran twice
 HOPE = 0.5  # of a lever's usual effect: the gain that a value is hoped to bring which the study says to try
-DISQUALIFIED = "disqualified"
-NO_KEEP = (EARLY_STOP, DISQUALIFIED)  # no failures, and no trial to be kept
-WRECK = 4  # losses above so many usual effects are drawn in
 _NORMAL = NormalDist()
+
+
+Key = tuple[tuple[str, Value], ...]
 
 
 @dataclass(frozen=True)
@@ -66,19 +64,26 @@ class Steer:
         """Candidate moves, best first."""
         rng = random.Random(self.seed)  # noqa: S311  (a search, not a secret)
         drawn = self._repairs(rng) if self.operator == "repair" else self._changes(rng)
-        pool = {tuple(sorted(move.items(), key=str)): move for move in drawn}
-        learned = self._learned()
+        pool: dict[Key, Mapping[str, Value]] = {_key(move): move for move in drawn}
+        learned = Learned.of(self.scene, self.objective, self.head)
         top = learned.gains.predict(self.scene.points[self.head].values)[0] if learned.gains else 0.0
         within = MENDED if self.operator == "repair" else WITHIN
-        judged = []
-        for move in pool.values():
-            there = {**self.scene.here, **move}
-            mean, sd = learned.gains.predict(there) if learned.gains else (0.0, 1.0)
-            hoped = HOPE * learned.scale * sum(value in self.scene.hints[key] for key, value in move.items())
-            worth = expected_improvement(mean - top + hoped, CURIOSITY * sd) * learned.works(there, within)
-            judged.append((worth, Move(move, mean - top if learned.gains else None, sd)))
-        judged.sort(key=lambda pair: -pair[0])
+        judged = [self._judged(move, learned, top, within) for move in pool.values()]
+        for _ in range(JOINED if self.operator != "repair" else 0):
+            judged.sort(key=lambda one: -one[0])
+            more = self._joined([move.changes for _, move in judged], pool)
+            pool |= more
+            judged += [self._judged(move, learned, top, within) for move in more.values()]
+        judged.sort(key=lambda one: -one[0])
         return [move for _, move in judged]
+
+    def _judged(self, changes: Mapping[str, Value], learned: Learned, top: float, within: float) -> tuple[float, Move]:
+        """What a move is worth, over a head of which `top` is expected."""
+        there = {**self.scene.here, **changes}
+        mean, sd = learned.gains.predict(there) if learned.gains else (0.0, 1.0)
+        hoped = HOPE * learned.scale * sum(value in self.scene.hints[key] for key, value in changes.items())
+        worth = expected_improvement(mean - top + hoped, CURIOSITY * sd) * learned.works(there, within, CAUTION)
+        return worth, Move(changes, mean - top if learned.gains else None, sd)
 
     def _changes(self, rng: random.Random) -> list[dict[str, Value]]:
         """One to three levers, set to what TPE suggests or to anything."""
@@ -91,6 +96,20 @@ class Steer:
             values = rng.choice(good) if i % SUGGESTED == 1 else {key: self._drawn(own[key], rng) for key in keys}
             out.append(self._sense({key: values[key] for key in keys}, rng))
         return [move for move in out if move]
+
+    def _joined(self, moves: Sequence[Mapping[str, Value]], known: Container[Key]) -> dict[Key, Mapping[str, Value]]:
+        """The best few of the moves together with each other one, without what does nothing then. What gains a score
+        at a limit's cost goes with what makes room there, and neither is worth much by itself."""
+        found: dict[Key, Mapping[str, Value]] = {}
+        points = self.scene.points.values()
+        tried = {key for key in self.scene.own if any(p.values.get(key) != self.scene.here[key] for p in points)}
+        for best in moves[:BEST]:
+            for other in (move for move in moves if move.keys() <= tried):
+                there = {**self.scene.here, **other, **best}
+                both = {key: there[key] for key in {**other, **best} if self.scene.levers[key].works(there)}
+                if len(both) <= LONGEST and _key(both) not in known:
+                    found[_key(both)] = both
+        return found
 
     @property
     def _working(self) -> dict[str, Lever]:
@@ -143,86 +162,9 @@ class Steer:
             out.append((point.values, worst if lost else None if point.score is None else sign * point.score))
         return out
 
-    def _learned(self) -> "_Learned":
-        """Effects on the gain over the head, on what is left of each limit, and on whether a trial fails otherwise."""
-        points = list(self.scene.points.values())
-        base = self.scene.points[self.head].score if self.head in self.scene.points else None
-        scored = [p for p in points if p.score is not None and not self._barred(p)]
-        if base is None or not scored:
-            return _Learned()
-        alike = Similarity(self.scene.levers)
-        gained = {p.oid: self.objective.gain(p.score or 0.0, base) for p in scored}
-        # What could not win, or was barred, is taken to be as bad as the usual loss, unless it is known by how much.
-        losses = sorted(gain for gain in gained.values() if gain < 0)
-        usual = losses[len(losses) // 2] if losses else 0.0
-        slow = {p.oid: self.objective.gain(at, base) for p in points if (at := self.scene.slow(p.oid)) is not None}
-        known = [p for p in points if p.oid in gained or p.node.status in NO_KEEP]
-        chosen = _latest([(p, gained.get(p.oid, slow.get(p.oid, usual))) for p in known])
-        sizes = sorted(abs(gain) for _, gain in chosen if gain)
-        noise = max((p.node.summary.sd for p in points if p.node.summary), default=0.0) or abs(base or 0.0) * 1e-3
-        scale = max(sizes[len(sizes) // 2] if sizes else 0.0, 3 * noise)
-        gains = Effects(alike, [p.values for p, _ in chosen], [soft(gain, scale) for _, gain in chosen], scale, noise)
-        return _Learned(gains, self._limits(alike, points), self._failures(alike, points, [p for p, _ in chosen]))
 
-    def _limits(self, alike: Similarity, points: Sequence[Point]) -> list[Effects]:
-        """What is left of each limit that some trial came near to."""
-        told = [(p, self.scene.margins(p.oid)) for p in points[-effects.MOST :]]
-        found = []
-        for name in sorted({name for _, each in told for name in each}):
-            at = [(p, each[name]) for p, each in told if name in each]
-            means = [fmean(values) for _, values in at]
-            if min(means) > FAR:
-                continue
-            noise = max([stdev(values) for _, values in at if len(values) > 1], default=0.0) or FAINT
-            level = fmean(means)
-            scale = max(median(abs(mean - level) for mean in means), 3 * noise)
-            found.append(Effects(alike, [p.values for p, _ in at], means, scale, noise))
-        return found
-
-    def _barred(self, point: Point) -> bool:
-        """Whether a trial failed, or missed a gate, for a reason that no margin tells."""
-        if point.node.status == "harness_abort" or not (point.node.failed or point.node.status == DISQUALIFIED):
-            return False
-        return all(min(each) >= 0 for each in self.scene.margins(point.oid).values())
-
-    def _failures(self, alike: Similarity, points: Sequence[Point], fine: Sequence[Point]) -> Effects | None:
-        """Whether a trial ends without a score for another reason than a limit that was measured."""
-        broken = [p for p in points if self._barred(p)]
-        fine = [p for p in fine if not self._barred(p)]
-        settings = [p.values for p in [*broken[-effects.MOST // 2 :], *fine[-effects.MOST // 2 :]]]
-        labels = [1.0] * min(len(broken), effects.MOST // 2)
-        labels += [0.0] * (len(settings) - len(labels))
-        return Effects(alike, settings, labels, 0.3, 0.2) if broken else None
-
-
-@dataclass(frozen=True)
-class _Learned:
-    """What the lineage says of settings: their gain over the head, what they leave of each limit, and of failing."""
-
-    gains: Effects | None = None
-    limits: Sequence[Effects] = ()
-    failures: Effects | None = None
-
-    @property
-    def scale(self) -> float:
-        """The effect that a lever is expected to have."""
-        return self.gains.scale if self.gains else 1.0
-
-    def works(self, values: Values, within: float) -> float:
-        """The chance to run to the end and stay within the limits, drawn in by how little a failure teaches."""
-        chance = 1.0
-        for limit in self.limits:
-            mean, sd = limit.predict(values)
-            chance *= _NORMAL.cdf(mean / math.hypot(sd, limit.noise)) ** within
-        if self.failures:
-            chance *= (1 - min(0.98, max(0.02, self.failures.predict(values)[0]))) ** CAUTION
-        return chance
-
-
-def soft(gain: float, scale: float) -> float:
-    """A gain with heavy losses drawn in: how bad a wreck is says little about how good its neighbours are."""
-    limit = WRECK * scale
-    return gain if gain > -limit else -limit * (1 + math.log(-gain / limit))
+def _key(changes: Mapping[str, Value]) -> Key:
+    return tuple(sorted(changes.items(), key=str))
 
 
 def part_way(lever: Lever, old: Value, share: float) -> Value:
@@ -231,15 +173,6 @@ def part_way(lever: Lever, old: Value, share: float) -> Value:
         return old
     a, b = lever.domain.place(old), lever.domain.place(lever.value)
     return lever.domain.value(a + share * (b - a))
-
-
-def _latest(measured: Sequence[tuple[Point, float]]) -> list[tuple[Point, float]]:
-    """The best and the newest, as many as a fit can take."""
-    if len(measured) <= effects.MOST:
-        return list(measured)
-    best = sorted(range(len(measured)), key=lambda i: -measured[i][1])[: effects.MOST // 3]
-    newest = range(len(measured) - effects.MOST + len(best), len(measured))
-    return [measured[i] for i in sorted({*best, *newest})]
 
 
 def anywhere(lever: Lever, rng: random.Random) -> Value:
