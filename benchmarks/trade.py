@@ -10,7 +10,8 @@ How the surface is made, for each problem from its own seed, by rules that were 
 
 * what a setting gets right is a surface as in search.py, scaled so that a climb of 3,000 steps that sees no noise gets
   120 more images right; the epochs cost 240 images times what 1/epochs grows by. The start has 111 to spare, a run's
-  noise is normal with sd 49 (both as measured of airbench's start);
+  noise is normal with sd 49 (both as measured of airbench's start). People chose the start, so half of the levers also
+  cost images for leaving it: log-normal (mean of the log 4, sigma 1) times the distance, which is 1 for a choice;
 * seconds are a fifth fixed, and the rest goes with the epochs and with a factor for each lever that costs time: one in
   five does, a numeric one by exp(c · distance), c log-normal (mean of its log −1.6, sigma 0.7), another by a normal
   factor an option (sd 0.06). A run's noise is 1 %.
@@ -49,6 +50,7 @@ class Trade(Surface):
         self.epochs = next(lever for lever in levers if lever.name == "EPOCHS")
         super().__init__([lever for lever in levers if lever is not self.epochs], seed)
         self.slower = {key: self._slower(lever) for key, lever in self.levers() if self.rng.random() < 0.2}
+        self.worse = {key: self.rng.lognormvariate(4, 1) for key in self.terms if self.rng.random() < 0.5}
 
     def levers(self) -> list[tuple[str, Lever]]:
         return [(key, term.lever) for key, term in self.terms.items()]
@@ -69,7 +71,8 @@ class Trade(Surface):
     def right(self, values: Mapping[str, Value]) -> float:
         """Images of 10,000."""
         spent = EPOCHS_COST * (1 / self._epochs(values) - 1 / self._epochs({}))
-        return GATE + SLACK - self.unit * (self.raw(values) - self.raw(self.start)) - spent
+        away = sum(cost * self._distance(key, values) for key, cost in self.worse.items())
+        return GATE + SLACK - self.unit * (self.raw(values) - self.raw(self.start)) - spent - away
 
     def took(self, values: Mapping[str, Value]) -> float:
         """Seconds, as a share of the start's."""
@@ -84,6 +87,13 @@ class Trade(Surface):
         if isinstance(how, dict):
             return how[values[key]] - how[self.start[key]]
         return how * (term.place(values[key]) - term.place(self.start[key]))
+
+    def _distance(self, key: str, values: Mapping[str, Value]) -> float:
+        """How far a lever that does something lies from where people put it; of a choice 1."""
+        term = self.terms[key]
+        if not term.lever.works(values) or values[key] == self.start[key]:
+            return 0.0
+        return 1.0 if term.options else abs(term.place(values[key]) - term.place(self.start[key]))
 
     def _epochs(self, values: Mapping[str, Value]) -> float:
         value = values.get(self.epochs.key, self.epochs.value)
