@@ -9,7 +9,7 @@ which whatever one run says is kept and claimed; nothing is foreseen, so that a 
 runs to its end, and a size is known once it is packed. `fixed` is the other published way: the same, and every trial is
 the mean of three seeds. What each claims at the end (its best against its baseline) is then measured again on fresh
 seeds by `gitresearch reproduce`, after the time and for all alike. Wasted is the share of evaluation seconds of trials
-that got no rank. A search cut short is gone on with.
+that got no rank, but for those that were ended early because they could not win. A search cut short is gone on with.
 """
 
 import argparse

@@ -19,9 +19,9 @@ from gitresearch.timing import REPEAT, Times, repeats, timing
 def stats(json_: bool) -> None:
     """Show where evaluation time went: useful, wasted, saved.
 
-    Useful are the seconds of trials that got a rank (baseline, keep, discard), wasted those of all others, in wall
-    seconds. Saved is what early ends spared, by each run's own record and the study's clock; by `repeat`, what programs
-    would have taken that were tried before and so never became trials.
+    Useful are the seconds of trials that got a rank (baseline, keep, discard) or ended early because they could not
+    win, wasted those of all others, in wall seconds. Saved is what early ends spared, by each run's own record and the
+    study's clock; by `repeat`, what programs would have taken that were tried before and so never became trials.
     """
     opened = open_study()
     records = [record for record in opened.repo.trials(opened.study.name) if record.summary]
