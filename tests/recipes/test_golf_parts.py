@@ -289,15 +289,23 @@ net(mine).square().mean().backward()
 net.bias.grad = None if team.rank == 1 else net.bias.grad
 team.average_gradients(net)
 assert team.seconds() > 0
+from model import GPT
+from train import learn
+torch.manual_seed(0)
+model = GPT(40)
+tokens = torch.randint(40, (8, 17), generator=torch.Generator().manual_seed(1)).chunk(team.world)[team.rank]
+learn(model, tokens[:, :-1], tokens[:, 1:], team)
+slopes = {name: weight.grad.clone() for name, weight in model.named_parameters()}
 if team.rank == 0:
-    torch.save({"weight": net.weight.grad, "bias": net.bias.grad}, sys.argv[1])
+    torch.save({"weight": net.weight.grad, "bias": net.bias.grad, "slopes": slopes}, sys.argv[1])
 team.leave()
 """
 
 
 @pytest.mark.slow
 def test_two_processes_make_the_step_of_one(tmp_path: Path) -> None:
-    """Over gloo, gradients averaged over two halves of a batch are the whole batch's."""
+    """Over gloo, gradients averaged over two halves of a batch are the whole batch's: of a layer, one of whose
+    processes has none for its bias, and of every weight of the recipe's network by the recipe's own step."""
     (tmp_path / "team.py").write_text(TEAM)
     env = {**os.environ, "PYTHONPATH": str(RECIPE), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     alone = [sys.executable, "team.py", "one.pt"]
@@ -308,6 +316,9 @@ def test_two_processes_make_the_step_of_one(tmp_path: Path) -> None:
 
     torch.testing.assert_close(one["weight"], two["weight"])
     assert two["bias"] is not None
+    assert len(one["slopes"]) >= 20
+    assert all(slope.abs().sum() > 0 for slope in one["slopes"].values())
+    torch.testing.assert_close(one["slopes"], two["slopes"], atol=1e-6, rtol=1e-4)
 
 
 FAILS = """
