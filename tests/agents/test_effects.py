@@ -1,5 +1,6 @@
 """What is learned of levers from few trials: which of them matter, and how sure that is."""
 
+import math
 import random
 
 import pytest
@@ -67,3 +68,14 @@ def test_a_true_one_is_no_number_one() -> None:
     rows = alike.read([{"x": 1}, {"x": True}, {"x": "1"}, {"x": None}])
 
     assert [(row == 1).sum() for row in alike.between(rows, rows)[:, :, 0]] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("wild", [1e9, -1e300, float("inf"), 10**400, None, "text", True], ids=lambda one: str(one)[:6])
+def test_a_value_that_no_range_has_breaks_nothing(wild: object) -> None:
+    """Other agents write what they like into a constant: what is learned of the rest stays finite."""
+    known: list[dict[str, object]] = [
+        {**one, "L3": wild} if n % 3 else {**one} for n, one in enumerate(settings(20, 5))
+    ]
+    learned = Effects(Similarity(LEVERS), known, [0.1 * n for n in range(20)], 1.0, [1e-6] * 20)  # type: ignore[arg-type]
+
+    assert all(map(math.isfinite, learned.predict(known[1])))  # type: ignore[arg-type]

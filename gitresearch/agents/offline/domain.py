@@ -21,6 +21,7 @@ from gitresearch.agents.offline.literals import Value, rounded
 
 _NUMBER = r"[-+]?(?:\d[\d_]*\.?[\d_]*|\.\d+)(?:[eE][-+]?\d+)?"
 _CONDITION = re.compile(r"if\s+(\w+)(?:\s*(==|!=|\bin\b)\s*(\S.*))?\s*")
+_MOST = 1e300  # an agent may write a whole number that no float holds
 _OFF = ("0", "0.0", "False", "None", "", "none")
 _RANGE = re.compile(rf"\s*({_NUMBER})\s*\.\.\s*({_NUMBER})(?:\s+(log))?(?:\s+step\s+({_NUMBER}))?(?:\s+(log))?\s*")
 
@@ -38,7 +39,7 @@ class Range:
 
     def place(self, value: Value) -> float:
         """Where a value lies, 0 at low and 1 at high; beyond them outside [0, 1]."""
-        number = float(value) if isinstance(value, (int, float)) else self.low
+        number = float(max(-_MOST, min(_MOST, value))) if isinstance(value, (int, float)) else self.low
         low, high = self._warp(self.low), self._warp(self.high)
         return (self._warp(number) - low) / (high - low) if high > low else 0.5
 

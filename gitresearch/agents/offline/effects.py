@@ -22,6 +22,7 @@ Array = npt.NDArray[np.float64]
 
 MOST = 120  # points a fit looks at
 LENGTH = 0.4  # of the whole range, over which a curve bends
+OUTSIDE = (-0.5, 1.5)  # places that values beyond their range are taken to have at most: agents may write any number
 OTHER = 0.3  # how alike two options of a choice are
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
 LINEAR = 0.5  # share of a curve that is a straight slope
@@ -48,6 +49,7 @@ class Similarity:
     def _row(self, values: Values) -> tuple[Values, Array, Array]:
         if id(values) not in self._read:
             places = [one.place(values[key]) if key in values else 0.5 for key, one in self._numbers.items()]
+            places = [min(OUTSIDE[1], max(OUTSIDE[0], place)) for place in places]
             options = [codes.get(_name(values[key]), -1) if key in values else -1 for key, codes in self._codes.items()]
             self._read[id(values)] = values, np.array(places, float), np.array(options, float)
         return self._read[id(values)]
@@ -104,7 +106,8 @@ class _Fit:
     """Log marginal likelihood, inverse covariance and weights (Rasmussen and Williams 2006, algorithm 2.1)."""
 
     def __init__(self, alike: Array, numbers: Array, scale: float, spread: Array) -> None:
-        covariance = scale**2 * (alike + _JITTER * np.eye(len(alike))) + np.diag(spread)
+        covariance = scale**2 * alike + np.diag(spread)
+        covariance += _JITTER * np.trace(covariance) / len(alike) * np.eye(len(alike))
         root = np.linalg.cholesky(covariance)
         self.inverse: Array = np.linalg.inv(covariance).astype(np.float64)
         self.weights: Array = self.inverse @ numbers
